@@ -1,0 +1,61 @@
+"""The journal of approvals: what happened to a gate. Same rules as the scheduler's journal."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field
+
+from handrail_contracts.envelope import Model
+from handrail_contracts.journal import Record
+
+
+class ApprovalEvent(Model):
+    approval_id: str
+
+
+class ApprovalOpened(ApprovalEvent):
+    type: Literal["approval.opened"] = "approval.opened"
+    step_id: str
+    user_id: str
+    organization_id: str
+    project_id: str
+    approvers: tuple[str, ...] = ()
+    message: str = ""
+    show: Any = None
+    deadline: AwareDatetime | None = None
+
+
+class ApprovalCommented(ApprovalEvent):
+    type: Literal["approval.commented"] = "approval.commented"
+    comment_id: str
+    author: str
+    text: str
+
+
+class ApprovalRefused(ApprovalEvent):
+    """A submission that does not count, and why (not an approver, other tenant, already decided)."""
+
+    type: Literal["approval.refused"] = "approval.refused"
+    submission_id: str
+    by: str
+    reason: str
+
+
+class ApprovalClosed(ApprovalEvent):
+    """The effective decision: the first that was journaled."""
+
+    type: Literal["approval.closed"] = "approval.closed"
+    decision: Literal["approved", "rejected", "expired", "withdrawn"]
+    submission_id: str = ""
+    by: str = ""
+    comment: str = ""
+
+
+AnyApprovalEvent = Annotated[
+    ApprovalOpened | ApprovalCommented | ApprovalRefused | ApprovalClosed, Field(discriminator="type")
+]
+
+
+class ApprovalRecord(Record):
+    """One journal record: everything that one input made of the gates of one execution."""
+
+    events: tuple[AnyApprovalEvent, ...] = ()

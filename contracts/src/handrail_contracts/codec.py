@@ -1,0 +1,121 @@
+"""Messages to bytes and back, with CloudEvents attributes as Kafka headers (binary mode)."""
+
+from functools import cache
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from handrail_contracts import approval_events, approvals, control, execution_events, platform, steps, workflows
+from handrail_contracts.envelope import Message
+from handrail_contracts.topics import catalogue
+from handrail_contracts.upcasters import upcast
+
+M = TypeVar("M", bound=BaseModel)
+
+_MODULES = (workflows, steps, control, approvals, execution_events, approval_events, platform)
+MAX_RECORD_BYTES = 1_000_000
+"""What a record may weigh with its key and headers: below `max.message.bytes`, so that the broker never refuses one."""
+
+
+class DecodeError(Exception):
+    """A record that is no message of its topic. `code` says why: MALFORMED_JSON, UNKNOWN_EVENT_TYPE,
+    UNSUPPORTED_VERSION or INVALID_MESSAGE."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def message_type(name: str) -> type[BaseModel]:
+    for module in _MODULES:
+        found = getattr(module, name, None)
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            return found
+    raise LookupError(f"contracts name a message {name!r} that no module defines")
+
+
+@cache
+def messages_of(topic: str) -> tuple[type[BaseModel], ...]:
+    return tuple(message_type(name) for name in catalogue()[topic].messages)
+
+
+@cache
+def _adapter(topic: str) -> TypeAdapter[Any]:
+    types = messages_of(topic)
+    joined: Any = types[0]
+    for other in types[1:]:
+        joined = joined | other
+    return TypeAdapter(joined)
+
+
+def encode(message: BaseModel) -> bytes:
+    """JSON. Equal messages give equal bytes."""
+    return message.__pydantic_serializer__.to_json(message, exclude_none=True)
+
+
+def decode(topic: str, value: bytes | None) -> Any:
+    """The message in its newest version.
+
+    Raises `DecodeError` for anything that is no message of `topic`: never another exception, whatever the bytes.
+    """
+    if value is None:
+        raise DecodeError("MALFORMED_JSON", f"a record of {topic} has no value")
+    try:
+        return _adapter(topic).validate_json(value)
+    except ValidationError:
+        return _decode_slowly(topic, value)
+
+
+def _decode_slowly(topic: str, value: bytes) -> Any:
+    """Old versions are rare and errors are rarer: only they pay for a second look."""
+    try:
+        raw = orjson.loads(value)
+    except (orjson.JSONDecodeError, RecursionError) as error:
+        raise DecodeError("MALFORMED_JSON", f"a record of {topic} is not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise DecodeError("MALFORMED_JSON", f"a record of {topic} is {type(raw).__name__}, not a JSON object")
+    _check_type_and_version(topic, raw)
+    try:
+        return _adapter(topic).validate_python(upcast(raw), strict=False)
+    except ValidationError as error:
+        raise DecodeError("INVALID_MESSAGE", f"{topic}: {_first_error(error)}") from error
+
+
+def _check_type_and_version(topic: str, raw: dict[str, Any]) -> None:
+    known: dict[str, int] = {}
+    for model in messages_of(topic):
+        names, version = model.model_fields.get("event_type"), model.model_fields["schema_version"]
+        if names is None:
+            return
+        for name in getattr(names.annotation, "__args__", ()):
+            known[name] = version.default
+    event_type = raw.get("event_type")
+    if event_type not in known:
+        raise DecodeError(
+            "UNKNOWN_EVENT_TYPE", f"{topic} carries {', '.join(sorted(known))}; this record says {event_type!r}"
+        )
+    version_given = raw.get("schema_version", 1)
+    if not isinstance(version_given, int) or not 1 <= version_given <= known[event_type]:
+        raise DecodeError(
+            "UNSUPPORTED_VERSION",
+            f"{event_type} has versions 1 to {known[event_type]}; this record says {version_given!r}",
+        )
+
+
+def _first_error(error: ValidationError) -> str:
+    details: ErrorDetails = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, details['loc'])) or 'message'}: {details['msg']}"
+
+
+def cloud_event_headers(message: Message, source: str) -> list[tuple[str, bytes]]:
+    """CloudEvents 1.0 attributes, Kafka binary mode."""
+    event_type: str = getattr(message, "event_type", "")
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", message.event_id.encode()),
+        ("ce_type", event_type.encode()),
+        ("ce_source", source.encode()),
+        ("content-type", b"application/json"),
+    ]

@@ -1,0 +1,50 @@
+"""What every message on the bus carries."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+JsonObject = dict[str, Any]
+Identifier = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Model(BaseModel):
+    """A frozen value. Unknown fields are ignored, so that an older reader takes what a newer writer adds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True, ser_json_inf_nan="null")
+
+
+class Tenant(Model):
+    """Whose it is. Every read, stream and topic-fed view is filtered by the organization and the project."""
+
+    user_id: str = ""
+    organization_id: str = ""
+    project_id: str = ""
+
+
+class Message(Tenant):
+    """The envelope. `event_id` is deterministic: the same thing said twice has the same id, and readers drop the second."""
+
+    event_id: Identifier
+    occurred_at: AwareDatetime
+
+
+class ExecutionMessage(Message):
+    """A message about one execution: keyed by `execution_id`, so the whole story is in one partition."""
+
+    execution_id: Identifier
+    workflow_id: Identifier
+
+
+class ErrorInfo(Model):
+    """What went wrong. `code` is one of the public codes (VALIDATION_ERROR, AGENT_ERROR, TIMEOUT, ...)."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+def utc(seconds: float) -> datetime:
+    """Seconds since the epoch as an aware datetime (the core counts in seconds; messages say dates)."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,151 @@
+"""The scheduler's journal: what happened to an execution, event by event.
+
+Within an execution `n` counts its events from 1 without gaps; `execution_id:n` names an event for ever. A released event
+is never edited: recorded journals must fold to the same state in every later release.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field
+
+from handrail_contracts.envelope import ErrorInfo, JsonObject, Model
+from handrail_contracts.journal import Record
+
+
+class ExecutionEvent(Model):
+    n: int = Field(ge=1)
+
+
+class ExecutionStarted(ExecutionEvent):
+    """`workflow_version` is pinned here for the whole life of the execution."""
+
+    type: Literal["execution.started"] = "execution.started"
+    workflow_version: int
+    user_id: str
+    organization_id: str
+    project_id: str
+    session_id: str | None = None
+    trigger: JsonObject = {}
+    input: Any = None
+    context: JsonObject = {}
+    deadline: AwareDatetime | None = None
+
+
+class ExecutionRejected(ExecutionEvent):
+    """A start that can't be carried out (unknown workflow or version, ...): the execution's first and last event."""
+
+    type: Literal["execution.rejected"] = "execution.rejected"
+    user_id: str
+    organization_id: str
+    project_id: str
+    input: Any = None
+    error: ErrorInfo
+
+
+class StepStarted(ExecutionEvent):
+    """An attempt began. `waits_for` says who wakes it; `wake_at` is the due time of a delay, `deadline` its time-out."""
+
+    type: Literal["step.started"] = "step.started"
+    step_id: str
+    step_type: str
+    run_id: str
+    attempt: int
+    waits_for: Literal["agent", "approval", "timer"] | None = None
+    agent: str | None = None
+    input: Any = None
+    deadline: AwareDatetime | None = None
+    wake_at: AwareDatetime | None = None
+
+
+class StepCompleted(ExecutionEvent):
+    type: Literal["step.completed"] = "step.completed"
+    step_id: str
+    attempt: int
+    output: Any = None
+
+
+class StepRetryScheduled(ExecutionEvent):
+    """The attempt failed and another will begin at `retry_at`."""
+
+    type: Literal["step.retry_scheduled"] = "step.retry_scheduled"
+    step_id: str
+    attempt: int
+    error: ErrorInfo
+    retry_at: AwareDatetime
+
+
+class StepFailed(ExecutionEvent):
+    """The last attempt failed."""
+
+    type: Literal["step.failed"] = "step.failed"
+    step_id: str
+    attempt: int
+    error: ErrorInfo
+
+
+class StepsSkipped(ExecutionEvent):
+    """Steps that will not run: a branch not taken, or the rest after an end."""
+
+    type: Literal["steps.skipped"] = "steps.skipped"
+    step_ids: tuple[str, ...]
+    reason: Literal["branch_not_taken", "execution_ended"]
+
+
+class StepsCancelled(ExecutionEvent):
+    """Steps that were under way when the execution ended; their answers will be ignored."""
+
+    type: Literal["steps.cancelled"] = "steps.cancelled"
+    step_ids: tuple[str, ...]
+
+
+class StatusChanged(ExecutionEvent):
+    """`waiting` when nothing but people and timers can move the execution, `running` when work is under way again."""
+
+    type: Literal["execution.status_changed"] = "execution.status_changed"
+    status: Literal["running", "waiting"]
+
+
+class ExecutionCompleted(ExecutionEvent):
+    type: Literal["execution.completed"] = "execution.completed"
+    result: Any = None
+
+
+class ExecutionFailed(ExecutionEvent):
+    type: Literal["execution.failed"] = "execution.failed"
+    step_id: str | None = None
+    error: ErrorInfo
+
+
+class ExecutionCancelled(ExecutionEvent):
+    type: Literal["execution.cancelled"] = "execution.cancelled"
+    by: str
+    reason: str
+
+
+class ExecutionTimedOut(ExecutionEvent):
+    type: Literal["execution.timed_out"] = "execution.timed_out"
+    error: ErrorInfo
+
+
+AnyExecutionEvent = Annotated[
+    ExecutionStarted
+    | ExecutionRejected
+    | StepStarted
+    | StepCompleted
+    | StepRetryScheduled
+    | StepFailed
+    | StepsSkipped
+    | StepsCancelled
+    | StatusChanged
+    | ExecutionCompleted
+    | ExecutionFailed
+    | ExecutionCancelled
+    | ExecutionTimedOut,
+    Field(discriminator="type"),
+]
+
+
+class ExecutionRecord(Record):
+    """One journal record: everything that one input made of one execution."""
+
+    events: tuple[AnyExecutionEvent, ...] = ()

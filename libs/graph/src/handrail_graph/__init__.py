@@ -1,0 +1,44 @@
+"""Workflow dialects compiled to one graph, and the expression language."""
+
+from handrail_graph.dialects import compile_workflow
+from handrail_graph.expressions import ExpressionError, compile_expression
+from handrail_graph.graph import (
+    AgentParameters,
+    ApiCallParameters,
+    ApprovalParameters,
+    ConditionParameters,
+    DelayParameters,
+    Graph,
+    Node,
+    Parameters,
+    Retry,
+    StepType,
+    TransformParameters,
+    TriggerParameters,
+)
+from handrail_graph.problems import DefinitionError, Problem
+from handrail_graph.templates import Condition, Template, compile_condition, compile_template
+
+__all__ = [
+    "AgentParameters",
+    "ApiCallParameters",
+    "ApprovalParameters",
+    "Condition",
+    "ConditionParameters",
+    "DefinitionError",
+    "DelayParameters",
+    "ExpressionError",
+    "Graph",
+    "Node",
+    "Parameters",
+    "Problem",
+    "Retry",
+    "StepType",
+    "Template",
+    "TransformParameters",
+    "TriggerParameters",
+    "compile_condition",
+    "compile_expression",
+    "compile_template",
+    "compile_workflow",
+]

@@ -1,0 +1,216 @@
+"""From steps as a dialect read them to a graph: references, order, reach, and what expressions name."""
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from handrail_graph.expressions import Path
+from handrail_graph.graph import (
+    AgentParameters,
+    ApiCallParameters,
+    ApprovalParameters,
+    ConditionParameters,
+    DelayParameters,
+    Graph,
+    Node,
+    Retry,
+    StepType,
+    TransformParameters,
+)
+from handrail_graph.problems import Problems, closest, shown
+
+MAX_STEPS = 5000
+RETRY_FIELDS = ("max_attempts", "backoff_seconds", "multiplier", "max_backoff_seconds", "jitter")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A step with the place in the document that it came from. `next_path` is where its references stand."""
+
+    node: Node
+    path: str
+    next_path: str = "next_steps"
+    otherwise_path: str = "else_steps"
+    parameters_path: str = ""
+    agent_path: str = ""
+
+
+def read_retry(raw: Mapping[str, Any], path: str, problems: Problems) -> Retry:
+    given = problems.mapping(raw, "retry", path)
+    problems.unknown_fields(given, RETRY_FIELDS, f"{path}retry")
+    inside, standard = f"{path}retry.", Retry()
+    attempts = problems.number(given, "max_attempts", inside, least=1, most=100, whole=True)
+    backoff = problems.number(given, "backoff_seconds", inside, least=0, most=86_400)
+    multiplier = problems.number(given, "multiplier", inside, least=1, most=100)
+    longest = problems.number(given, "max_backoff_seconds", inside, least=0, most=86_400)
+    jitter = problems.number(given, "jitter", inside, least=0, most=1)
+    return Retry(
+        standard.max_attempts if attempts is None else int(attempts),
+        standard.backoff_seconds if backoff is None else backoff,
+        standard.multiplier if multiplier is None else multiplier,
+        standard.max_backoff_seconds if longest is None else longest,
+        standard.jitter if jitter is None else jitter,
+    )
+
+
+def build(
+    drafts: list[Draft],
+    *,
+    name: str,
+    description: str,
+    dialect: str,
+    timeout_seconds: float | None,
+    known_agents: Container[str] | None,
+    problems: Problems,
+) -> Graph:
+    """Raises `DefinitionError` if anything was found, here or before."""
+    nodes = {draft.node.id: draft.node for draft in drafts}
+    _check_references(drafts, nodes, problems)
+    _check_agents(drafts, known_agents, problems)
+    problems.raise_if_any()
+    incoming, predecessors = _edges(nodes)
+    entry = tuple(step_id for step_id in nodes if not incoming[step_id])
+    order = _order(nodes, dict(incoming), entry)
+    if len(order) < len(nodes):
+        _report_cycle(drafts, nodes, set(order), problems)
+    _check_entry(drafts, nodes, entry, problems)
+    problems.raise_if_any()
+    _check_expressions(drafts, nodes, order, predecessors, problems)
+    problems.raise_if_any()
+    linked = {step_id: replace(nodes[step_id], predecessors=tuple(predecessors[step_id])) for step_id in nodes}
+    agents = (node.parameters.agent for node in nodes.values() if isinstance(node.parameters, AgentParameters))
+    return Graph(
+        name=name,
+        dialect=dialect,
+        nodes=linked,
+        order=order,
+        entry=entry,
+        sinks=tuple(step_id for step_id in order if not linked[step_id].next and not linked[step_id].otherwise),
+        incoming=incoming,
+        agents=frozenset(agents),
+        timeout_seconds=timeout_seconds,
+        description=description,
+    )
+
+
+def _check_references(drafts: list[Draft], nodes: Mapping[str, Node], problems: Problems) -> None:
+    for draft in drafts:
+        for field, targets in ((draft.next_path, draft.node.next), (draft.otherwise_path, draft.node.otherwise)):
+            seen: set[str] = set()
+            for index, target in enumerate(targets):
+                where = f"{draft.path}.{field}[{index}]"
+                if target not in nodes:
+                    problems.add(where, "missing_step", f"there is no step {shown(target)}{closest(target, nodes)}")
+                elif target in seen:
+                    problems.add(where, "duplicate_edge", f"step {target!r} is named twice")
+                seen.add(target)
+
+
+def _check_agents(drafts: list[Draft], known: Container[str] | None, problems: Problems) -> None:
+    if known is None:
+        return
+    names = known if isinstance(known, Iterable) else ()
+    for draft in drafts:
+        parameters = draft.node.parameters
+        if isinstance(parameters, AgentParameters) and parameters.agent and parameters.agent not in known:
+            hint = closest(parameters.agent, names) or "; register it first (PUT /api/v1/agents/{name})"
+            problems.add(draft.agent_path, "unknown_agent", f"there is no agent {shown(parameters.agent)}{hint}")
+
+
+def _edges(nodes: Mapping[str, Node]) -> tuple[dict[str, int], dict[str, list[str]]]:
+    incoming = dict.fromkeys(nodes, 0)
+    predecessors: dict[str, dict[str, None]] = {step_id: {} for step_id in nodes}
+    for node in nodes.values():
+        for target in node.next + node.otherwise:
+            incoming[target] += 1
+            predecessors[target][node.id] = None
+    return incoming, {step_id: list(found) for step_id, found in predecessors.items()}
+
+
+def _order(nodes: Mapping[str, Node], open_edges: dict[str, int], entry: tuple[str, ...]) -> tuple[str, ...]:
+    """Kahn's algorithm; steps on a cycle, or behind one, are missing from the result."""
+    order: list[str] = list(entry)
+    for step_id in order:
+        for target in nodes[step_id].next + nodes[step_id].otherwise:
+            open_edges[target] -= 1
+            if not open_edges[target]:
+                order.append(target)
+    return tuple(order)
+
+
+def _report_cycle(drafts: list[Draft], nodes: Mapping[str, Node], ordered: set[str], problems: Problems) -> None:
+    """Names one cycle: from any step that could not be ordered, back over its predecessors, until one comes again."""
+    rest = [step_id for step_id in nodes if step_id not in ordered]
+    back = {
+        target: step_id
+        for step_id in rest
+        for target in nodes[step_id].next + nodes[step_id].otherwise
+        if target not in ordered
+    }
+    trail = [rest[0]]
+    while back[trail[-1]] not in trail:
+        trail.append(back[trail[-1]])
+    cycle = trail[trail.index(back[trail[-1]]) :][::-1]
+    path = next(draft.path for draft in drafts if draft.node.id == cycle[0])
+    problems.add(path, "cycle", f"these steps wait for each other: {' -> '.join([*cycle, cycle[0]])}")
+
+
+def _check_entry(drafts: list[Draft], nodes: Mapping[str, Node], entry: tuple[str, ...], problems: Problems) -> None:
+    triggers = [draft for draft in drafts if draft.node.type is StepType.TRIGGER]
+    for draft in triggers[1:]:
+        message = f"a workflow has one trigger; {triggers[0].node.id!r} is one already"
+        problems.add(f"{draft.path}", "two_triggers", message)
+    for draft in drafts:
+        is_trigger = draft.node.type is StepType.TRIGGER
+        if is_trigger and draft.node.id not in entry:
+            problems.add(draft.path, "trigger_inside", "a trigger is where a workflow begins; no step may lead to it")
+        elif triggers and not is_trigger and draft.node.id in entry:
+            problems.add(draft.path, "unreachable", f"nothing leads to step {draft.node.id!r}")
+
+
+def references_of(node: Node) -> Iterable[Path]:
+    match node.parameters:
+        case AgentParameters(input=template) | DelayParameters(seconds=template) | TransformParameters(output=template):
+            return template.references
+        case ApiCallParameters(url=url, headers=headers, body=body):
+            return url.references | headers.references | body.references
+        case ConditionParameters(condition=condition):
+            return condition.references
+        case ApprovalParameters(message=message, show=show):
+            return message.references | show.references
+        case _:
+            return ()
+
+
+def _check_expressions(
+    drafts: list[Draft],
+    nodes: Mapping[str, Node],
+    order: tuple[str, ...],
+    predecessors: Mapping[str, list[str]],
+    problems: Problems,
+) -> None:
+    """A step may name the outputs of steps that lead to it; others can't have one when it begins."""
+    place = {step_id: index for index, step_id in enumerate(order)}
+    for draft in drafts:
+        for path in sorted(references_of(draft.node)):
+            if path[0] != "steps":
+                continue
+            where = draft.parameters_path or draft.path
+            if len(path) < 2 or path[1] not in nodes:
+                named = path[1] if len(path) > 1 else ""
+                problems.add(where, "missing_step", f"an expression names step {named!r}{closest(named, nodes)}")
+            elif not _leads_to(path[1], draft.node.id, predecessors, place):
+                message = f"an expression names step {path[1]!r}, which does not come before step {draft.node.id!r}"
+                problems.add(where, "not_upstream", message)
+
+
+def _leads_to(origin: str, target: str, predecessors: Mapping[str, list[str]], place: Mapping[str, int]) -> bool:
+    seen, stack = set[str](), [target]
+    while stack:
+        for before in predecessors[stack.pop()]:
+            if before == origin:
+                return True
+            if before not in seen and place[before] > place[origin]:
+                seen.add(before)
+                stack.append(before)
+    return False

@@ -1,0 +1,62 @@
+"""The ways to write a workflow. Each dialect is one pure module; a new one gets a line in `DIALECTS`."""
+
+import json
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+from handrail_graph.dialects import steps, tasks
+from handrail_graph.graph import Graph
+from handrail_graph.problems import DefinitionError, Problem
+
+MAX_BYTES = 512 * 1024
+MAX_DEPTH = 32
+
+Compile = Callable[[Mapping[str, Any], Container[str] | None], Graph]
+DIALECTS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Compile], ...] = (
+    ("tasks", tasks.recognises, tasks.compile_document),
+    ("steps", steps.recognises, steps.compile_document),
+)
+
+
+def compile_workflow(document: Mapping[str, Any], *, known_agents: Container[str] | None = None) -> Graph:
+    """The graph of a definition in any dialect. Raises `DefinitionError` with all that is wrong with it.
+
+    Without `known_agents` every agent name is taken as it is.
+    """
+    _check_bounds(document)
+    for _, recognises, compile_document in DIALECTS:
+        if recognises(document):
+            return compile_document(document, known_agents)
+    raise DefinitionError((_unknown_dialect(document),))
+
+
+def _check_bounds(document: Mapping[str, Any]) -> None:
+    if _depth_exceeds(document, MAX_DEPTH):
+        raise DefinitionError((Problem("", f"a definition may be nested {MAX_DEPTH} levels deep", "too_deep"),))
+    size = len(json.dumps(document, default=str))
+    if size > MAX_BYTES:
+        message = f"a definition may have {MAX_BYTES} bytes; this one has {size}"
+        raise DefinitionError((Problem("", message, "too_large"),))
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    stack = [(value, 0)]
+    while stack:
+        item, depth = stack.pop()
+        if depth > limit:
+            return True
+        children = item.values() if isinstance(item, Mapping) else item if isinstance(item, list) else ()
+        stack.extend((child, depth + 1) for child in children)
+    return False
+
+
+def _unknown_dialect(document: Mapping[str, Any]) -> Problem:
+    if "entry_step" in document:
+        return Problem("entry_step", "definitions with entry_step are not supported yet", "unsupported_dialect")
+    tasks_given = document.get("tasks")
+    if isinstance(tasks_given, list) and any(
+        isinstance(task, Mapping) and "depends_on" in task for task in tasks_given
+    ):
+        return Problem("tasks", "tasks with depends_on are not supported yet", "unsupported_dialect")
+    message = "a workflow needs 'tasks' (a chain of agents) or 'steps' (a graph); see docs/guides/definitions.md"
+    return Problem("", message, "unknown_dialect")

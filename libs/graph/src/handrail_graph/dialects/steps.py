@@ -1,0 +1,123 @@
+"""Steps: an explicit graph by `next_steps` and `else_steps`."""
+
+import re
+from collections.abc import Container, Mapping
+from typing import Any
+
+from handrail_graph.build import MAX_STEPS, Draft, build, read_retry
+from handrail_graph.graph import Graph, Node, StepType
+from handrail_graph.parameters import READERS, TEN_YEARS
+from handrail_graph.problems import Problems, closest, shown
+
+DOCUMENT_FIELDS = ("name", "description", "steps", "timeout_seconds", "id", "category", "tags")
+STEP_FIELDS = ("step_id", "step_type", "name", "parameters", "next_steps", "else_steps", "retry", "timeout_seconds")
+LATER = ("loop", "parallel", "tool_call", "sub_workflow", "signal", "switch")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+def recognises(document: Mapping[str, Any]) -> bool:
+    return "steps" in document and "entry_step" not in document
+
+
+def compile_document(document: Mapping[str, Any], known_agents: Container[str] | None) -> Graph:
+    problems = Problems()
+    problems.unknown_fields(document, DOCUMENT_FIELDS, "")
+    name = problems.text(document, "name", "")
+    if not name.strip() and not problems.found:
+        problems.add("name", "missing", "give the workflow a name")
+    raw = document.get("steps")
+    if not isinstance(raw, list) or not raw:
+        problems.add("steps", "missing", "give at least one step")
+        raw = []
+    if len(raw) > MAX_STEPS:
+        problems.add("steps", "too_many", f"a workflow may have {MAX_STEPS} steps; this one has {len(raw)}")
+        raw = []
+    drafts: list[Draft] = []
+    seen: dict[str, str] = {}
+    for index, step in enumerate(raw):
+        draft = _step(step, f"steps[{index}]", seen, problems)
+        if draft is not None:
+            drafts.append(draft)
+    return build(
+        drafts,
+        name=name,
+        description=problems.text(document, "description", "", most=1000),
+        dialect="steps",
+        timeout_seconds=problems.number(document, "timeout_seconds", "", least=0.001, most=TEN_YEARS),
+        known_agents=known_agents,
+        problems=problems,
+    )
+
+
+def _step(raw: Any, path: str, seen: dict[str, str], problems: Problems) -> Draft | None:
+    if not isinstance(raw, Mapping):
+        problems.add(path, "wrong_type", "a step is an object with 'step_id', 'step_type' and 'parameters'")
+        return None
+    problems.unknown_fields(raw, STEP_FIELDS, path)
+    step_id = _step_id(raw, path, seen, problems)
+    kind = _step_type(raw, path, problems)
+    if step_id is None or kind is None:
+        return None
+    inside = f"{path}.parameters."
+    parameters = problems.mapping(raw, "parameters", f"{path}.")
+    problems.unknown_fields(parameters, READERS[kind].fields, f"{path}.parameters")
+    node = Node(
+        id=step_id,
+        type=kind,
+        name=problems.text(raw, "name", f"{path}.", default=step_id),
+        parameters=READERS[kind].read(parameters, inside, problems),
+        next=problems.texts(raw, "next_steps", f"{path}."),
+        otherwise=_else_steps(raw, kind, path, problems),
+        retry=read_retry(raw, f"{path}.", problems),
+        timeout_seconds=_timeout(raw, parameters, kind, path, problems),
+    )
+    if kind is StepType.CONDITION and not node.next and not node.otherwise:
+        problems.add(
+            f"{path}.next_steps", "missing", "a condition leads somewhere: name next_steps, else_steps or both"
+        )
+    agent_path = inside + ("agent" if "agent" in parameters and "agent_id" not in parameters else "agent_id")
+    return Draft(node, path, parameters_path=f"{path}.parameters", agent_path=agent_path)
+
+
+def _step_id(raw: Mapping[str, Any], path: str, seen: dict[str, str], problems: Problems) -> str | None:
+    step_id = raw.get("step_id")
+    if not isinstance(step_id, str) or not _ID.fullmatch(step_id):
+        rule = "an id has 1 to 100 letters, digits, '_' or '-', and begins with a letter or digit"
+        problems.add(f"{path}.step_id", "bad_id", f"{rule}; this one is {shown(step_id)}")
+        return None
+    if step_id in seen:
+        problems.add(f"{path}.step_id", "duplicate_id", f"{seen[step_id]} has the id {step_id!r} already")
+        return None
+    seen[step_id] = path
+    return step_id
+
+
+def _step_type(raw: Mapping[str, Any], path: str, problems: Problems) -> StepType | None:
+    kind = raw.get("step_type")
+    known = [str(name) for name in StepType]
+    if kind in known:
+        return StepType(kind)
+    if kind in LATER:
+        problems.add(f"{path}.step_type", "unsupported_step_type", f"steps of type {kind} are not supported yet")
+    else:
+        hint = closest(kind, known) if isinstance(kind, str) else ""
+        message = f"{shown(kind)} is no step type{hint}; there are {', '.join(known)}"
+        problems.add(f"{path}.step_type", "unknown_step_type", message)
+    return None
+
+
+def _else_steps(raw: Mapping[str, Any], kind: StepType, path: str, problems: Problems) -> tuple[str, ...]:
+    targets = problems.texts(raw, "else_steps", f"{path}.")
+    if targets and kind is not StepType.CONDITION:
+        problems.add(f"{path}.else_steps", "misplaced", f"only a condition has else_steps; this step is a {kind}")
+        return ()
+    return targets
+
+
+def _timeout(
+    raw: Mapping[str, Any], parameters: Mapping[str, Any], kind: StepType, path: str, problems: Problems
+) -> float | None:
+    outside = problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS)
+    if kind in (StepType.AGENT_EXECUTION, StepType.API_CALL) and outside is None:
+        return problems.number(parameters, "timeout_seconds", f"{path}.parameters.", least=0.001, most=TEN_YEARS)
+    return outside

@@ -1,0 +1,68 @@
+"""Tasks: a chain of agents, each given what the one before it made (`{{previous_output}}`)."""
+
+import re
+from collections.abc import Container, Mapping
+from typing import Any
+
+from handrail_graph.build import MAX_STEPS, Draft, build, read_retry
+from handrail_graph.graph import AgentParameters, Graph, Node, StepType
+from handrail_graph.parameters import PREVIOUS, TEN_YEARS
+from handrail_graph.problems import Problems
+from handrail_graph.templates import compile_template
+
+DOCUMENT_FIELDS = ("name", "description", "tasks", "timeout_seconds", "id", "category", "tags")
+TASK_FIELDS = ("agent", "input", "name", "retry", "timeout_seconds")
+
+
+def recognises(document: Mapping[str, Any]) -> bool:
+    tasks = document.get("tasks")
+    return "tasks" in document and not (
+        isinstance(tasks, list) and any(isinstance(task, Mapping) and "depends_on" in task for task in tasks)
+    )
+
+
+def compile_document(document: Mapping[str, Any], known_agents: Container[str] | None) -> Graph:
+    problems = Problems()
+    problems.unknown_fields(document, DOCUMENT_FIELDS, "")
+    name = problems.text(document, "name", "")
+    if not name.strip() and isinstance(document.get("name", ""), str) and not problems.found:
+        problems.add("name", "missing", "give the workflow a name")
+    raw = document.get("tasks")
+    if not isinstance(raw, list) or not raw:
+        problems.add("tasks", "missing", 'give at least one task: {"agent": ..., "input": ...}')
+        raw = []
+    if len(raw) > MAX_STEPS:
+        problems.add("tasks", "too_many", f"a workflow may have {MAX_STEPS} tasks; this one has {len(raw)}")
+        raw = []
+    drafts = [_task(task, index, len(raw), problems) for index, task in enumerate(raw)]
+    return build(
+        [draft for draft in drafts if draft is not None],
+        name=name,
+        description=problems.text(document, "description", "", most=1000),
+        dialect="tasks",
+        timeout_seconds=problems.number(document, "timeout_seconds", "", least=0.001, most=TEN_YEARS),
+        known_agents=known_agents,
+        problems=problems,
+    )
+
+
+def _task(raw: Any, index: int, count: int, problems: Problems) -> Draft | None:
+    path = f"tasks[{index}]"
+    if not isinstance(raw, Mapping):
+        problems.add(path, "wrong_type", "a task is an object with 'agent' and 'input'")
+        return None
+    problems.unknown_fields(raw, TASK_FIELDS, path)
+    agent = problems.text(raw, "agent", f"{path}.")
+    if not agent and isinstance(raw.get("agent", ""), str) and not re.search(r"\S", agent):
+        problems.add(f"{path}.agent", "missing", "name the agent that runs this task")
+    template = problems.expression(compile_template, raw.get("input", PREVIOUS), f"{path}.input", PREVIOUS)
+    node = Node(
+        id=f"step_{index + 1}",
+        type=StepType.AGENT_EXECUTION,
+        name=problems.text(raw, "name", f"{path}.", default=agent),
+        parameters=AgentParameters(agent, template),
+        next=(f"step_{index + 2}",) if index + 1 < count else (),
+        retry=read_retry(raw, f"{path}.", problems),
+        timeout_seconds=problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS),
+    )
+    return Draft(node, path, parameters_path=f"{path}.input", agent_path=f"{path}.agent")

@@ -1,0 +1,130 @@
+"""How the parameters of each step type are read. One function per type; a new type gets one entry in `READERS`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from handrail_graph.graph import (
+    AgentParameters,
+    ApiCallParameters,
+    ApprovalParameters,
+    ConditionParameters,
+    DelayParameters,
+    Parameters,
+    StepType,
+    TransformParameters,
+    TriggerParameters,
+)
+from handrail_graph.problems import Problems, shown
+from handrail_graph.templates import compile_condition, compile_template
+
+TRIGGER_KINDS = ("chat", "api", "schedule", "webhook")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
+TEN_YEARS = 10 * 366 * 86_400
+PREVIOUS = "{{previous_output}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """`fields` are all that the type knows; others are reported."""
+
+    fields: tuple[str, ...]
+    read: Callable[[dict[str, Any], str, Problems], Parameters]
+
+
+def _trigger(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    kind = raw.get("kind", "api")
+    if kind not in TRIGGER_KINDS:
+        problems.add(f"{path}kind", "wrong_value", f"must be one of {', '.join(TRIGGER_KINDS)}, not {shown(kind)}")
+        kind = "api"
+    return TriggerParameters(kind)
+
+
+def _agent(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    name = "agent" if "agent" in raw and "agent_id" not in raw else "agent_id"
+    agent = problems.text(raw, name, path)
+    if not agent and isinstance(raw.get(name, ""), str):
+        problems.add(f"{path}{name}", "missing", "name the agent that runs this step")
+    iterations = problems.number(raw, "max_iterations", path, least=1, most=1000, whole=True)
+    template = problems.expression(compile_template, raw.get("input", PREVIOUS), f"{path}input", PREVIOUS)
+    return AgentParameters(agent, template, None if iterations is None else int(iterations))
+
+
+def _api_call(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    url = problems.text(raw, "url", path, most=4096)
+    if not url:
+        problems.add(f"{path}url", "missing", "give the address to call")
+    elif not url.startswith(("http://", "https://", "{{", "${")):
+        problems.add(f"{path}url", "wrong_value", "the address must begin with http:// or https://")
+    expected = raw.get("expected_status", [])
+    expected = expected if isinstance(expected, list) else [expected]
+    if not all(isinstance(code, int) and 100 <= code <= 599 for code in expected):
+        problems.add(f"{path}expected_status", "wrong_value", "must be HTTP status codes from 100 to 599")
+        expected = []
+    method = problems.choice({"method": str(raw.get("method", "POST")).upper()}, "method", path, ("POST", *METHODS))
+    return ApiCallParameters(
+        method,
+        problems.expression(compile_template, url, f"{path}url", ""),
+        problems.expression(compile_template, problems.mapping(raw, "headers", path), f"{path}headers", {}),
+        problems.expression(compile_template, raw.get("body"), f"{path}body", None),
+        tuple(expected),
+    )
+
+
+def _condition(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    text = problems.text(raw, "condition", path, most=4096)
+    if not text:
+        problems.add(f"{path}condition", "missing", "write the condition, such as {{input.priority}} == 'high'")
+    return ConditionParameters(problems.expression(compile_condition, text or "true", f"{path}condition", "true"))
+
+
+def _delay(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    given = [name for name in ("seconds", "minutes", "hours", "delay_seconds", "duration_seconds") if name in raw]
+    if len(given) != 1:
+        problems.add(f"{path}seconds", "missing", "say how long: one of seconds, minutes, hours")
+        return DelayParameters(compile_template(0))
+    name, value = given[0], raw[given[0]]
+    if isinstance(value, str):
+        return DelayParameters(problems.expression(compile_template, value, f"{path}{name}", "0"))
+    factor = {"minutes": 60, "hours": 3600}.get(name, 1)
+    amount = problems.number(raw, name, path, least=0, most=TEN_YEARS / factor)
+    return DelayParameters(compile_template((amount or 0) * factor))
+
+
+def _transform(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    given = [name for name in ("output", "mapping", "expression") if name in raw]
+    if len(given) != 1:
+        problems.add(f"{path}output", "missing", "give the output as a template: one of output, mapping, expression")
+        return TransformParameters(compile_template(None))
+    value = raw[given[0]]
+    if given[0] == "expression" and isinstance(value, str) and "{{" not in value:
+        value = f"{{{{{value}}}}}"
+    return TransformParameters(problems.expression(compile_template, value, f"{path}{given[0]}", None))
+
+
+def _approval(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    hours = problems.number(raw, "timeout_hours", path, least=0, most=TEN_YEARS / 3600)
+    seconds = problems.number(raw, "timeout_seconds", path, least=0, most=TEN_YEARS)
+    timeout = seconds if hours is None else hours * 3600
+    message = problems.text(raw, "message", path, most=10_000)
+    return ApprovalParameters(
+        problems.texts(raw, "approvers", path),
+        problems.expression(compile_template, message, f"{path}message", ""),
+        problems.expression(compile_template, raw.get("show", PREVIOUS), f"{path}show", PREVIOUS),
+        timeout,
+        problems.choice(raw, "on_timeout", path, ("fail", "reject", "approve")),
+        problems.choice(raw, "on_reject", path, ("fail", "continue")),
+    )
+
+
+READERS: Mapping[StepType, Reader] = {
+    StepType.TRIGGER: Reader(("kind", "cron", "timezone", "path"), _trigger),
+    StepType.AGENT_EXECUTION: Reader(("agent_id", "agent", "input", "max_iterations", "timeout_seconds"), _agent),
+    StepType.API_CALL: Reader(("url", "method", "headers", "body", "expected_status", "timeout_seconds"), _api_call),
+    StepType.CONDITION: Reader(("condition",), _condition),
+    StepType.DELAY: Reader(("seconds", "minutes", "hours", "delay_seconds", "duration_seconds"), _delay),
+    StepType.DATA_TRANSFORM: Reader(("output", "mapping", "expression"), _transform),
+    StepType.HUMAN_APPROVAL: Reader(
+        ("approvers", "message", "show", "timeout_hours", "timeout_seconds", "on_timeout", "on_reject"), _approval
+    ),
+}

@@ -1,0 +1,534 @@
+"""The shell: owns partitions, moves bytes between the topics and the machines, and keeps the order of things.
+
+The order (docs/architecture.md): inputs are decided in micro-batches; journal records are appended; after their
+acknowledgement commands are sent; after they were read back facts are published; markers and snapshots come behind.
+Anything unexpected ends in one place: drop everything, recover, claim again.
+"""
+
+import asyncio
+import time
+from functools import partial
+from typing import Any, Generic
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from handrail_contracts.codec import cloud_event_headers, encode
+from handrail_contracts.envelope import Message
+from handrail_contracts.journal import Fences
+from handrail_contracts.topics import DEAD_LETTERS, FENCES
+
+from handrail_runtime import bus
+from handrail_runtime.deadletters import dead_letter, letter_bytes
+from handrail_runtime.errors import Fenced, JournalRegressed, Unavailable
+from handrail_runtime.machine import snapshots
+from handrail_runtime.machine.core import Catalog, Core, Instead, Kind, Missing, Outgoing, S, TooLarge
+from handrail_runtime.machine.partition import Append, Input, PartitionMachine
+from handrail_runtime.machine.recovery import Recovery, read_fences
+from handrail_runtime.membership import Membership
+from handrail_runtime.outbox import Outbox, Parcel, send_batches
+from handrail_runtime.service import Health
+from handrail_runtime.settings import Settings
+from handrail_runtime.telemetry import CONSUMER_LAG, JOURNAL_POSITION, RECOVERY_SECONDS
+
+log = structlog.get_logger()
+
+MICRO_BATCH = 400
+JOURNAL_BATCHES_IN_FLIGHT = 24
+POLL_MS = 200
+HOUSEKEEPING_SECONDS = 1.0
+REQUESTED_AGAIN_AT_ONCE = 500
+
+
+class Observer:
+    """What a service wants to know for its metrics; does nothing by itself."""
+
+    def fact(self, message: Message) -> None:
+        """A fact was read back and is about to be published."""
+
+    def gauge(self, live: dict[int, int]) -> None:
+        """States in memory by partition, about once a second."""
+
+
+class Shell(Generic[S]):
+    """Runs a core over the partitions that the group gives it, until told to stop."""
+
+    def __init__(
+        self,
+        core: Core[S],
+        settings: Settings,
+        health: Health,
+        catalog: Catalog | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._core, self._settings, self._health, self._catalog = core, settings, health, catalog
+        self._observer = observer or Observer()
+        self._oversized: set[tuple[str, int, int]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Lives, and lives again after every fault that claiming again cures. Raises `JournalRegressed`: a person must look."""
+        delay = 0.1
+        while not stop.is_set():
+            life = _Life(self._core, self._settings, self._health, self._catalog, self._observer, self._oversized)
+            began = time.monotonic()
+            try:
+                await life.run(stop)
+            except (Fenced, Unavailable, KafkaError, OSError, TimeoutError) as error:
+                self._health.set_not_ready(f"recovering: {error}")
+                log.warning("shell_starts_over", error=str(error) or repr(error))
+            finally:
+                await life.close()
+            delay = 0.1 if time.monotonic() - began > 10 else min(delay * 2, 3.0)
+            if not stop.is_set():
+                await asyncio.sleep(delay)
+
+
+class _Life(Generic[S]):
+    """One life of the shell: from joining the group to the first fault."""
+
+    def __init__(
+        self,
+        core: Core[S],
+        settings: Settings,
+        health: Health,
+        catalog: Catalog | None,
+        observer: Observer,
+        oversized: set[tuple[str, int, int]],
+    ) -> None:
+        self._core, self._settings, self._health, self._catalog = core, settings, health, catalog
+        self._observer, self._oversized = observer, oversized
+        self._wiring = core.wiring
+        self._fences = Fences({})
+        self._machines: dict[int, PartitionMachine[S]] = {}
+        self._catching_up: dict[int, dict[str, int]] = {}
+        self._request_again: dict[int, list[str]] = {}
+        self._snapshot_offsets: dict[int, int] = {}
+        self._snapshot_starts: dict[int, list[int]] = {}
+        self._in_flight: list[asyncio.Future[Any]] = []
+        self._adoption: asyncio.Task[dict[int, PartitionMachine[S]]] | None = None
+        self._fault: Exception | None = None
+        self._reader: AIOKafkaConsumer | None = None
+        self._journal: AIOKafkaProducer | None = None
+        self._others: AIOKafkaProducer | None = None
+        self._outbox: Outbox | None = None
+        self._membership = Membership(settings, f"handrail.{core.wiring.service}", core.wiring.journal)
+        self._chores: set[asyncio.Task[Any]] = set()
+
+    # --- life and death ---------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await self._open()
+        last = time.monotonic()
+        housekeeping = last
+        while not stop.is_set():
+            await self._follow_membership()
+            await self._turn()
+            now = time.monotonic()
+            if now - last > self._settings.session_timeout_ms / 1000 and "no_pause_check" not in self._settings.faults:
+                raise Fenced(f"this process stood still for {now - last:.1f} s; somebody else may own its partitions")
+            last = now
+            self._health.beat()
+            if now - housekeeping > HOUSEKEEPING_SECONDS:
+                housekeeping = now
+                self._keep_house()
+        await self._drain()
+
+    async def _open(self) -> None:
+        service = self._wiring.service
+        self._journal = await bus.start_producer(self._settings, f"handrail-{service}-journal")
+        self._others = await bus.start_producer(self._settings, f"handrail-{service}-messages")
+        self._reader = await bus.start_reader(
+            self._settings, f"handrail-{service}", group=f"handrail.{service}.positions"
+        )
+        self._outbox = Outbox(self._others, self._failed, self._settings.send_timeout_seconds)
+        self._fences = await read_fences(self._settings, service)
+        await self._membership.start()
+        if self._catalog is not None:
+            await self._catalog.catch_up()
+
+    async def close(self) -> None:
+        """Lets go of everything; what was under way has an unknown outcome, which the next claim settles."""
+        for task in [self._adoption, *self._chores]:
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*filter(None, [self._adoption, *self._chores]), return_exceptions=True)
+        if self._outbox is not None:
+            await self._outbox.close()
+        await asyncio.gather(
+            self._membership.stop(),
+            *(bus.stop(client, 2.0) for client in (self._reader, self._journal, self._others)),
+        )
+
+    def _failed(self, error: Exception) -> None:
+        if self._fault is None:
+            self._fault = error
+
+    def _check(self) -> None:
+        if self._fault is not None:
+            raise Fenced(str(self._fault)) from self._fault
+
+    async def _drain(self) -> None:
+        """Orderly end: what was decided is journaled, said, and marked, as far as that goes in the time allowed."""
+        self._health.set_not_ready("draining")
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds):
+                while self._machines and not all(machine.is_delivered() for machine in self._machines.values()):
+                    await self._turn(inputs=False)
+                for machine in self._machines.values():
+                    machine.mark(time.time())
+                    await self._append(machine)
+                if self._in_flight:
+                    await asyncio.wait(self._in_flight)
+        except (TimeoutError, Fenced, KafkaError):
+            log.warning("drain_incomplete", detail="the next owner continues from the journal")
+
+    # --- ownership --------------------------------------------------------------------------------------------------
+
+    async def _follow_membership(self) -> None:
+        if self._adoption is not None and self._adoption.done():
+            adopted, self._adoption = self._adoption.result(), None
+            await self._take_over(adopted)
+        if not self._membership.changed.is_set() or self._adoption is not None:
+            return
+        self._membership.changed.clear()
+        wanted = self._membership.assigned
+        for partition in set(self._machines) - wanted:
+            self._drop(partition)
+        new = wanted - set(self._machines)
+        if new:
+            log.info("partitions_assigned", partitions=sorted(new))
+            self._adoption = asyncio.create_task(self._adopt(frozenset(new)), name="adoption")
+        else:
+            await self._assign()
+
+    async def _adopt(self, partitions: frozenset[int]) -> dict[int, PartitionMachine[S]]:
+        assert self._others is not None
+        began = time.monotonic()
+        recovery = Recovery(
+            self._core, self._settings, self._others, self._fences, lambda p: p in self._membership.assigned
+        )
+        machines = await recovery.run(partitions)
+        RECOVERY_SECONDS.labels(self._wiring.service).observe(time.monotonic() - began)
+        log.info("partitions_claimed", partitions=sorted(machines), seconds=round(time.monotonic() - began, 3))
+        return machines
+
+    async def _take_over(self, adopted: dict[int, PartitionMachine[S]]) -> None:
+        assert self._reader is not None
+        for partition, machine in adopted.items():
+            if partition not in self._membership.assigned:
+                continue
+            self._machines[partition] = machine
+            self._snapshot_offsets[partition] = machine.next_offset
+            tps = [TopicPartition(topic, partition) for topic in self._wiring.inputs]
+            begins, ends = await bus.begin_offsets(self._reader, tps), await bus.end_offsets(self._reader, tps)
+            for tp in tps:
+                self._check_position(machine, tp, begins[tp], ends[tp])
+            self._catching_up[partition] = {tp.topic: ends[tp] for tp in tps}
+            if "no_republish" not in self._settings.faults:
+                self._say_again(machine)
+        await self._assign()
+        self._health.set_ready(f"{len(self._machines)} partitions")
+
+    def _check_position(self, machine: PartitionMachine[S], tp: TopicPartition, begin: int, end: int) -> None:
+        position = machine.positions[tp.topic]
+        if position == 0 and begin > 0 and machine.filter.next_seq == 0 and not machine.states:
+            machine.positions[tp.topic] = begin
+        elif not begin <= position <= end:
+            raise JournalRegressed(
+                f"{tp.topic} partition {tp.partition} holds offsets {begin} to {end}, but {machine.owner} continues at "
+                f"{position}: records were removed before they were handled, or the topic was recreated. "
+                "Restore the topic, or start with an empty journal."
+            )
+
+    def _say_again(self, machine: PartitionMachine[S]) -> None:
+        """Notices and facts that may have been lost in a crash between the journal's acknowledgement and theirs."""
+        assert self._outbox is not None
+        parcels = [self._parcel(machine, message) for message in machine.undelivered()]
+        self._outbox.put(parcels, machine.undelivered_sent)
+
+    def _drop(self, partition: int) -> None:
+        self._machines.pop(partition, None)
+        for table in (self._catching_up, self._request_again, self._snapshot_offsets, self._snapshot_starts):
+            table.pop(partition, None)
+
+    async def _assign(self) -> None:
+        """Points the reader at the inputs and the journals of what we own, each at its own position."""
+        assert self._reader is not None
+        fences = TopicPartition(FENCES, 0)
+        seeks = {fences: (await bus.end_offsets(self._reader, [fences]))[fences]}
+        self._fences.highest.update((await read_fences(self._settings, self._wiring.service)).highest)
+        for partition, machine in self._machines.items():
+            seeks[TopicPartition(self._wiring.journal, partition)] = machine.next_offset
+            for topic in self._wiring.inputs:
+                seeks[TopicPartition(topic, partition)] = machine.positions[topic]
+        self._reader.assign(list(seeks))
+        for tp, offset in seeks.items():
+            self._reader.seek(tp, offset)
+
+    # --- one turn ---------------------------------------------------------------------------------------------------
+
+    async def _turn(self, inputs: bool = True) -> None:
+        """One micro-batch: fetch, decide, append. Never waits for an acknowledgement unless too many are open."""
+        self._check()
+        if not self._machines:
+            await self._idle()
+            return
+        fetched = await self._fetch()
+        self._check()
+        now = time.time()
+        for tp, records in fetched.items():
+            if tp.topic == FENCES:
+                self._read_fences(records)
+            elif (machine := self._machines.get(tp.partition)) is None:
+                continue
+            elif tp.topic == self._wiring.journal:
+                self._read_back(machine, records)
+            elif inputs:
+                await self._decide(machine, records, now)
+        for machine in list(self._machines.values()):
+            if inputs and (due := machine.next_due()) is not None and due <= now:
+                machine.fire_timers(now)
+            await self._append(machine)
+        if self._catching_up or self._request_again:
+            await self._catch_up()
+        await self._bound_in_flight()
+
+    async def _idle(self) -> None:
+        self._health.set_ready("standing by: no partitions assigned")
+        waits = [asyncio.create_task(self._membership.changed.wait())]
+        if self._adoption is not None:
+            waits.append(self._adoption)  # type: ignore[arg-type]  # only waited for
+        await asyncio.wait(waits, timeout=POLL_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
+        waits[0].cancel()
+
+    async def _fetch(self) -> dict[TopicPartition, list[ConsumerRecord[Any, Any]]]:
+        assert self._reader is not None
+        dues = [due for machine in self._machines.values() if (due := machine.next_due()) is not None]
+        wait = min([POLL_MS, *(int((due - time.time()) * 1000) + 1 for due in dues)])
+        try:
+            found: dict[TopicPartition, list[ConsumerRecord[Any, Any]]] = await self._reader.getmany(
+                timeout_ms=max(0, wait), max_records=MICRO_BATCH
+            )
+        except OffsetOutOfRangeError as error:
+            raise JournalRegressed(f"{self._wiring.service}: positions fell out of their topics: {error}") from error
+        return found
+
+    async def _decide(self, machine: PartitionMachine[S], records: list[ConsumerRecord[Any, Any]], now: float) -> None:
+        for record in records:
+            await self._decide_one(machine, record, now)
+        await self._set_aside(machine, records)
+
+    async def _decide_one(self, machine: PartitionMachine[S], record: ConsumerRecord[Any, Any], now: float) -> None:
+        received = Input(record.topic, record.offset, record.key, record.value, record.headers)
+        place = (record.topic, record.partition, record.offset)
+        try:
+            machine.handle(received, now, Instead.TOO_LARGE if place in self._oversized else None)
+        except Missing:
+            if self._catalog is not None:
+                await self._catalog.catch_up()
+            try:
+                machine.handle(received, now)
+            except Missing:
+                machine.handle(received, now, Instead.MISSING)
+        except TooLarge as error:
+            self._oversized.add(place)
+            raise Fenced(f"a decision does not fit into a record ({error}); deciding it in another way") from error
+
+    async def _set_aside(self, machine: PartitionMachine[S], records: list[ConsumerRecord[Any, Any]]) -> None:
+        """Dead letters and misrouted records are written before any marker can say that they were handled."""
+        rejected, misrouted = machine.take_set_aside()
+        if not rejected and not misrouted:
+            return
+        assert self._outbox is not None
+        by_offset = {(record.topic, record.offset): record for record in records}
+        parcels = []
+        for entry in rejected:
+            record = by_offset[entry.input.topic, entry.input.offset]
+            letter = dead_letter(
+                record, service=self._wiring.service, code=entry.code, reason=entry.reason, now=time.time()
+            )
+            key, value = letter_bytes(letter)
+            parcels.append(Parcel(DEAD_LETTERS, key.decode(), value, cloud_event_headers(letter, self._source), 0))
+            log.warning(
+                "dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, code=entry.code
+            )
+        for other in misrouted:
+            assert other.input.value is not None
+            headers = [(name, value) for name, value in other.input.headers if value is not None]
+            parcels.append(Parcel(other.input.topic, other.key, other.input.value, headers))
+        self._outbox.put(parcels)
+        await self._outbox.flush()
+
+    @property
+    def _source(self) -> str:
+        return f"/handrail/{self._wiring.service}"
+
+    async def _append(self, machine: PartitionMachine[S]) -> None:
+        appends: list[Append] = machine.take_appends()
+        if not appends:
+            return
+        assert self._journal is not None
+        parcels = [
+            Parcel(self._wiring.journal, append.key.decode(), append.value, append.headers) for append in appends
+        ]
+        if "ack_first" in self._settings.faults:
+            self._send_commands(machine, appends[-1].seq)
+        futures = await send_batches(self._journal, self._wiring.journal, machine.partition, parcels)
+        for future in futures[:-1]:
+            future.add_done_callback(self._refused)
+        futures[-1].add_done_callback(partial(self._journaled, machine, appends[-1].seq))
+        self._in_flight += futures
+
+    def _refused(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and future.exception() is not None:
+            self._failed(Fenced(f"the journal refused a batch: {future.exception()!r}"))
+
+    def _journaled(self, machine: PartitionMachine[S], seq: int, future: asyncio.Future[Any]) -> None:
+        self._refused(future)
+        if self._fault is None and not future.cancelled():
+            self._send_commands(machine, seq)
+
+    def _send_commands(self, machine: PartitionMachine[S], seq: int) -> None:
+        assert self._outbox is not None
+        parcels = [self._parcel(machine, command) for command in machine.acknowledged(seq)]
+        if parcels:
+            self._outbox.put(parcels, partial(machine.commands_delivered, seq))
+        elif not self._outbox.open:
+            machine.commands_delivered(seq)
+        else:
+            self._outbox.put([], partial(machine.commands_delivered, seq))
+
+    def _parcel(self, machine: PartitionMachine[S], outgoing: Outgoing) -> Parcel:
+        headers = cloud_event_headers(outgoing.message, self._source)
+        if outgoing.kind is not Kind.FACT:
+            headers.append(machine.stamp().header())
+        return Parcel(outgoing.topic, outgoing.key, encode(outgoing.message), headers, outgoing.partition)
+
+    def _read_back(self, machine: PartitionMachine[S], records: list[ConsumerRecord[Any, Any]]) -> None:
+        assert self._outbox is not None
+        parcels: list[Parcel] = []
+        try:
+            for record in records:
+                for fact in machine.read_back(record.offset, record.headers):
+                    parcels.append(self._parcel(machine, fact))
+                    self._observer.fact(fact.message)
+        except Fenced:
+            if machine.partition in self._membership.assigned:
+                raise
+            self._drop(machine.partition)
+            return
+        delivered = partial(machine.facts_delivered, records[-1].offset)
+        if parcels or self._outbox.open:
+            self._outbox.put(parcels, delivered)
+        else:
+            delivered()
+
+    def _read_fences(self, records: list[ConsumerRecord[Any, Any]]) -> None:
+        for record in records:
+            self._fences.observe(record.headers)
+        for machine in list(self._machines.values()):
+            if self._fences.highest.get(machine.owner, -2) >= machine.epoch:
+                raise Fenced(f"{machine.owner}: epoch {machine.epoch} was fenced by another claimant")
+
+    async def _bound_in_flight(self) -> None:
+        self._in_flight = [future for future in self._in_flight if not future.done()]
+        if len(self._in_flight) > JOURNAL_BATCHES_IN_FLIGHT:
+            done, _ = await asyncio.wait(
+                self._in_flight, timeout=self._settings.send_timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                raise Fenced("the journal did not answer in time; the outcome of its last batches is unknown")
+
+    # --- after a claim ----------------------------------------------------------------------------------------------
+
+    async def _catch_up(self) -> None:
+        """Once the inputs that lay there at the claim are decided, what is still unanswered is requested again."""
+        assert self._reader is not None and self._outbox is not None
+        for partition, ends in list(self._catching_up.items()):
+            machine = self._machines[partition]
+            if all(machine.positions[topic] >= end for topic, end in ends.items()):
+                del self._catching_up[partition]
+                if "no_republish" not in self._settings.faults:
+                    self._request_again[partition] = list(machine.states)
+        for partition, waiting in list(self._request_again.items()):
+            machine = self._machines[partition]
+            now, self._request_again[partition] = waiting[:REQUESTED_AGAIN_AT_ONCE], waiting[REQUESTED_AGAIN_AT_ONCE:]
+            parcels = [self._parcel(machine, command) for command in machine.outstanding(now)]
+            if parcels:
+                self._outbox.put(parcels)
+            if not self._request_again[partition]:
+                del self._request_again[partition]
+
+    # --- behind the critical path -----------------------------------------------------------------------------------
+
+    def _keep_house(self) -> None:
+        now = time.time()
+        for partition, machine in self._machines.items():
+            machine.mark(now)
+            JOURNAL_POSITION.labels(self._wiring.service, partition).set(machine.next_offset)
+            if machine.timer_count > 10_000:
+                machine.sweep_timers()
+        self._observer.gauge({p: len(machine.states) for p, machine in self._machines.items()})
+        if not any(task.get_name() == "chores" for task in self._chores):
+            task = asyncio.create_task(self._chore(), name="chores")
+            self._chores.add(task)
+            task.add_done_callback(self._chores.discard)
+
+    async def _chore(self) -> None:
+        try:
+            await self._report_positions()
+            for machine in list(self._machines.values()):
+                await self._snapshot(machine)
+        except (KafkaError, Fenced, TimeoutError) as error:
+            log.warning("chore_failed", error=repr(error))
+
+    async def _report_positions(self) -> None:
+        """Commits are a signal for lag tools, nothing else."""
+        assert self._reader is not None
+        reader = self._reader
+        positions = {
+            TopicPartition(topic, partition): machine.positions[topic]
+            for partition, machine in self._machines.items()
+            for topic in self._wiring.inputs
+        }
+        if not positions:
+            return
+        await asyncio.wait_for(reader.commit(positions), 5)
+        lag = dict.fromkeys(self._wiring.inputs, 0)
+        for tp, position in positions.items():
+            mark = reader.highwater(tp) if tp in reader.assignment() else None
+            lag[tp.topic] += max(0, (mark or 0) - position)
+        for topic, records in lag.items():
+            CONSUMER_LAG.labels(self._wiring.service, topic).set(records)
+
+    async def _snapshot(self, machine: PartitionMachine[S]) -> None:
+        """Taken only at a quiet moment; under constant load intake rests until one comes."""
+        grown = machine.next_offset - self._snapshot_offsets[machine.partition]
+        if grown < max(self._settings.snapshot_every_records, len(machine.states)) or not machine.is_delivered():
+            return
+        assert self._others is not None
+        chunks = snapshots.take(machine)
+        parcels = [Parcel(self._wiring.snapshots, str(chunk.partition), encode(chunk), []) for chunk in chunks]
+        self._snapshot_offsets[machine.partition] = machine.next_offset
+        futures = []
+        for parcel in parcels:
+            futures += await send_batches(self._others, self._wiring.snapshots, machine.partition, [parcel])
+        done = await asyncio.wait_for(asyncio.gather(*futures), self._settings.send_timeout_seconds)
+        log.info("snapshot_taken", partition=machine.partition, offset=chunks[0].offset, chunks=len(chunks))
+        await self._trim(machine.partition, done[0].offset)
+
+    async def _trim(self, partition: int, first_offset: int) -> None:
+        """Keeps the newest snapshots, deletes what lies before them."""
+        starts = self._snapshot_starts.setdefault(partition, [])
+        starts.append(first_offset)
+        if len(starts) <= snapshots.KEPT:
+            return
+        starts.pop(0)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.brokers)
+        await admin.start()
+        try:
+            place = {TopicPartition(self._wiring.snapshots, partition): RecordsToDelete(before_offset=starts[0])}
+            await admin.delete_records(place)
+        finally:
+            await admin.close()

@@ -1,0 +1,40 @@
+"""Settings of a service, from `HANDRAIL_*` environment variables."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What every service can be told. Defaults fit one machine; see docs/architecture.md for the table."""
+
+    model_config = SettingsConfigDict(env_prefix="HANDRAIL_", extra="ignore", frozen=True)
+
+    brokers: str = "127.0.0.1:9092"
+    database_url: str = "postgresql://handrail@127.0.0.1:5432/handrail"
+    host: str = "127.0.0.1"
+    port: int = 0
+    instance_id: str = ""
+    log_level: str = "INFO"
+
+    session_timeout_ms: int = 6_000
+    heartbeat_interval_ms: int = 1_500
+    send_timeout_seconds: float = 30.0
+    drain_seconds: float = 10.0
+    snapshot_every_records: int = 20_000
+
+    agents_file: Path | None = None
+    runner_concurrency: int = Field(256, ge=1)
+    result_limit_bytes: int = 256 * 1024
+
+    auth_jwks_file: Path | None = None
+    auth_issuer: str = "handrail-dev"
+    auth_audience: str = "handrail"
+    auth_disabled: bool = False
+
+    test_faults: str = Field("", description="comma-separated planted faults; only for testing the tests")
+
+    @property
+    def faults(self) -> frozenset[str]:
+        return frozenset(filter(None, self.test_faults.split(",")))

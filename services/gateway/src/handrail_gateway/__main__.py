@@ -1,0 +1,12 @@
+from handrail_runtime.service import run_service
+
+from handrail_gateway.app import GatewayService
+
+
+def main() -> None:
+    service = GatewayService()
+    run_service("gateway", 8000, service.run, app=service.app)
+
+
+if __name__ == "__main__":
+    main()

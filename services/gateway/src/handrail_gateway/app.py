@@ -1,0 +1,137 @@
+"""The composition root: settings in, an application and its life out."""
+
+import asyncio
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from handrail_runtime.service import Health, health_routes
+from handrail_runtime.settings import Settings
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from handrail_gateway import documentation, problems
+from handrail_gateway.auth import Authenticator
+from handrail_gateway.gate import BodyGuard, Gate
+from handrail_gateway.gateway import Bearer, Gateway
+from handrail_gateway.metrics import REQUESTS
+from handrail_gateway.problems import Problem
+from handrail_gateway.routers import agents, approvals, compat, executions, operations, workflows
+
+log = structlog.get_logger()
+
+VERSION = "0.1.0"
+BEAT_SECONDS = 5.0
+
+
+class InFlight:
+    """Counts requests, so that a stop can wait for those that are under way."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    async def drained(self, seconds: float) -> None:
+        await asyncio.wait_for(self._none.wait(), seconds)
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+            async def noted(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    REQUESTS.labels(scope["method"], message["status"]).inc()
+                await send(message)
+
+            self.count += 1
+            self._none.clear()
+            try:
+                await app(scope, receive, noted)
+            finally:
+                self.count -= 1
+                if not self.count:
+                    self._none.set()
+
+        return counted
+
+
+def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, in_flight: InFlight) -> FastAPI:
+    app = FastAPI(
+        title="Handrail",
+        version=VERSION,
+        routes=[*health_routes(health)],
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # Spans and metrics are ours to make; by itself it would also log stack traces of refused requests.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
+        middleware=[Middleware(in_flight.wrap), Middleware(Gate, authenticator), Middleware(BodyGuard)],
+    )
+    app.state.gateway = gateway
+    for prefix, documented in (("/api/v1", True), ("/api", False)):
+        api = APIRouter(prefix=prefix, dependencies=[Bearer])
+        for module in (workflows, executions, approvals, agents, operations):
+            api.include_router(module.router)
+        app.include_router(api, include_in_schema=documented)
+    app.include_router(compat.router, dependencies=[Bearer])
+    problems.install(app)
+    documentation.install(app)
+    return app
+
+
+class GatewayService:
+    """The gateway as `run_service` wants it: an application at once, and a main task."""
+
+    def __init__(self) -> None:
+        self._gateway: Gateway | None = None
+        self._in_flight = InFlight()
+
+    def app(self, settings: Settings, health: Health) -> ASGIApp:
+        self._gateway = Gateway.from_settings(settings)
+        return create_app(self._gateway, Authenticator.from_settings(settings), health, self._in_flight)
+
+    async def run(self, settings: Settings, health: Health, stop: asyncio.Event) -> None:
+        gateway = self._gateway
+        assert gateway is not None
+        await gateway.open()
+        beating = asyncio.create_task(_beat(health))
+        connecting = asyncio.create_task(_become_ready(gateway, health))
+        try:
+            await stop.wait()
+            health.set_not_ready("stopping")
+            connecting.cancel()
+            await gateway.tail.close()
+            try:
+                await self._in_flight.drained(settings.drain_seconds)
+            except TimeoutError:
+                log.warning("requests_cut_off", count=self._in_flight.count)
+        finally:
+            beating.cancel()
+            connecting.cancel()
+            await gateway.close()
+
+
+async def _beat(health: Health) -> None:
+    while True:
+        health.beat()
+        await asyncio.sleep(BEAT_SECONDS)
+
+
+async def _become_ready(gateway: Gateway, health: Health) -> None:
+    """Ready once broker and database have answered; an outage after that is told request by request."""
+    health.set_not_ready("waiting for the broker")
+    await gateway.publisher.connection.connected_once.wait()
+    await gateway.ends.connection.connected_once.wait()
+    health.set_not_ready("waiting for the read models")
+    while True:
+        try:
+            await gateway.database.row("ping")
+        except Problem:
+            await asyncio.sleep(0.2)
+        else:
+            break
+    health.set_ready()

@@ -1,0 +1,170 @@
+"""Saving and finding workflow definitions. A version is saved once its record is the first of that version."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from handrail_contracts.envelope import utc
+from handrail_contracts.ids import derive
+from handrail_contracts.topics import WORKFLOW_DEFINED
+from handrail_contracts.workflows import WorkflowDefined
+from handrail_graph import DefinitionError, compile_workflow
+
+from handrail_gateway.answers import parsed
+from handrail_gateway.auth import Caller
+from handrail_gateway.database import Row
+from handrail_gateway.gateway import Gateway
+from handrail_gateway.idempotency import fingerprint, key_reused, request_id
+from handrail_gateway.problems import Problem, conflict, invalid, not_found, unavailable
+
+Document = dict[str, Any]
+
+
+async def problems_of(gateway: Gateway, caller: Caller, document: Document) -> list[Mapping[str, str]]:
+    """Why the document is no workflow; empty if it is one."""
+    rows = await gateway.database.fetch("known_agents", caller.organization_id, caller.project_id)
+    known = frozenset(row["agent"] for row in rows)
+    try:
+        # In a thread: a definition of a megabyte must not stop the streams of others.
+        await asyncio.to_thread(compile_workflow, document, known_agents=known)
+    except DefinitionError as error:
+        return [{"path": found.path, "message": found.message, "code": found.code} for found in error.problems]
+    return []
+
+
+async def check(gateway: Gateway, caller: Caller, document: Document) -> None:
+    """Raises a 422 `Problem` that names every part of the definition that cannot be used."""
+    errors: Sequence[Mapping[str, str]] = await problems_of(gateway, caller, document)
+    if errors:
+        raise invalid(f"The workflow has {len(errors)} problem(s); `errors` says where. Nothing was stored.", errors)
+
+
+async def newest(gateway: Gateway, caller: Caller, workflow_id: str) -> Row:
+    """The newest version; a 404 `Problem` if there is none, or if it is a deletion."""
+
+    async def look() -> Row | None:
+        return await gateway.database.row("newest_workflow", caller.organization_id, caller.project_id, workflow_id)
+
+    found = await gateway.reads.find(look, WORKFLOW_DEFINED, [0])
+    if found is not None:
+        gateway.known.remember(caller, workflow_id, found["version"] if found["active"] else None)
+    if found is None or not found["active"]:
+        raise not_found("workflow", workflow_id)
+    return found
+
+
+async def newest_version(gateway: Gateway, caller: Caller, workflow_id: str) -> int:
+    """The version to start. While the database is away, the one that was seen last."""
+    try:
+        version: int = (await newest(gateway, caller, workflow_id))["version"]
+    except Problem as problem:
+        seen = gateway.known.get(caller, workflow_id)
+        if problem.code != "DATABASE_UNAVAILABLE" or seen is None:
+            raise
+        return seen
+    return version
+
+
+async def create(gateway: Gateway, caller: Caller, document: Document, key: str | None) -> Row:
+    """Saves version 1 of a new workflow and gives its row."""
+    await check(gateway, caller, document)
+    workflow_id = request_id(caller, "workflows", key)
+    whose = (caller.organization_id, caller.project_id, workflow_id)
+    if key is not None and (earlier := await gateway.database.row("workflow_version", *whose, 1)) is not None:
+        return _same(earlier, document)
+    gateway.recent.check(workflow_id, key, document)
+    message = _message(gateway, caller, workflow_id, 1, document, derive(workflow_id, WORKFLOW_DEFINED, 1))
+    if not await _publish(gateway, message):
+        # Nobody else can have this id, so the acknowledgement is enough; reads will wait for the projector.
+        return _row_of(message)
+    saved = await gateway.database.row("workflow_version", *whose, 1)
+    return _row_of(message) if saved is None else _same(saved, document)
+
+
+async def save_next(
+    gateway: Gateway, caller: Caller, workflow_id: str, document: Document | None, key: str | None
+) -> Row | None:
+    """Saves the next version (a deletion if `document` is None). Raises a 409 `Problem` if somebody else was first."""
+    event_id = request_id(caller, f"workflows/{workflow_id}/{'delete' if document is None else 'put'}", key)
+    whose = (caller.organization_id, caller.project_id, workflow_id)
+    if (
+        key is not None
+        and (done := await gateway.database.row("workflow_version_by_event", *whose, event_id)) is not None
+    ):
+        return await _saved(gateway, caller, workflow_id, done, document)
+    current = await newest(gateway, caller, workflow_id)
+    gateway.recent.check(event_id, key, document)
+    definition = parsed(current["definition"]) if document is None else document
+    message = _message(
+        gateway, caller, workflow_id, current["version"] + 1, definition, event_id, active=document is not None
+    )
+    if not await _publish(gateway, message):
+        raise unavailable(
+            "READ_MODELS_BEHIND",
+            "The new version was sent, and whether it was the first of its number cannot be told yet. "
+            "It is safe to retry with the same Idempotency-Key.",
+        )
+    done = await gateway.database.row("workflow_version_by_event", *whose, event_id)
+    if done is None:
+        raise conflict(
+            "VERSION_CONFLICT", f"Somebody else saved version {message.version} first; look at it and try again."
+        )
+    gateway.known.remember(caller, workflow_id, message.version if message.active else None)
+    return await _saved(gateway, caller, workflow_id, done, document)
+
+
+async def _saved(
+    gateway: Gateway, caller: Caller, workflow_id: str, done: Row, document: Document | None
+) -> Row | None:
+    if document is None:
+        return None
+    whose = (caller.organization_id, caller.project_id, workflow_id)
+    row = await gateway.database.row("workflow_version", *whose, done["version"])
+    return None if row is None else _same(row, document)
+
+
+def _same(row: Row, document: Document) -> Row:
+    if fingerprint(parsed(row["definition"])) != fingerprint(document):
+        raise key_reused()
+    return row
+
+
+async def _publish(gateway: Gateway, message: WorkflowDefined) -> bool:
+    """Whether the projector has passed the record within the time that a caller waits."""
+    key = f"{message.workflow_id}@{message.version}"
+    partition, offset = await gateway.publisher.publish(WORKFLOW_DEFINED, key, message)
+    return await gateway.positions.wait({(WORKFLOW_DEFINED, partition): offset + 1})
+
+
+def _message(
+    gateway: Gateway,
+    caller: Caller,
+    workflow_id: str,
+    version: int,
+    document: Document,
+    event_id: str,
+    *,
+    active: bool = True,
+) -> WorkflowDefined:
+    return WorkflowDefined(
+        **caller.tenant.model_dump(),
+        event_id=event_id,
+        occurred_at=utc(gateway.now()),
+        workflow_id=workflow_id,
+        version=version,
+        name=str(document.get("name", "")),
+        definition=document,
+        active=active,
+    )
+
+
+def _row_of(message: WorkflowDefined) -> Row:
+    return {
+        "workflow_id": message.workflow_id,
+        "version": message.version,
+        "name": message.name,
+        "definition": message.definition,
+        "active": True,
+        "created_at": message.occurred_at,
+        "updated_at": message.occurred_at,
+    }

@@ -1,0 +1,84 @@
+"""Starting and finding executions."""
+
+from typing import Any
+
+from handrail_contracts.envelope import utc
+from handrail_contracts.ids import derive, partition_of
+from handrail_contracts.topics import EXECUTION_PARTITIONS, WORKFLOW_STARTED
+from handrail_contracts.workflows import WorkflowStarted
+
+from handrail_gateway.answers import parsed
+from handrail_gateway.auth import Caller
+from handrail_gateway.database import Row
+from handrail_gateway.definitions import newest_version
+from handrail_gateway.gateway import Gateway
+from handrail_gateway.idempotency import fingerprint, key_reused, request_id
+from handrail_gateway.problems import Problem, not_found
+from handrail_gateway.schemas import ExecuteRequest
+
+
+async def find(gateway: Gateway, caller: Caller, execution_id: str, query: str = "execution") -> Row:
+    """The row; a 404 `Problem` only if nobody has asked for such an execution of this tenant."""
+
+    async def look() -> Row | None:
+        return await gateway.database.row(query, caller.organization_id, caller.project_id, execution_id)
+
+    partition = partition_of(execution_id, EXECUTION_PARTITIONS)
+    found = await gateway.reads.find(look, WORKFLOW_STARTED, [partition])
+    if found is None:
+        raise not_found("execution", execution_id)
+    return found
+
+
+async def start(
+    gateway: Gateway, caller: Caller, workflow_id: str, body: ExecuteRequest, key: str | None
+) -> dict[str, Any]:
+    """Publishes `workflow.started`; what it gives is true once the record was acknowledged."""
+    version = await newest_version(gateway, caller, workflow_id)
+    message = _message(gateway, caller, workflow_id, version, body, key)
+    if key is not None:
+        if (earlier := await _earlier(gateway, caller, message.execution_id)) is not None:
+            return _again(earlier, message)
+        gateway.recent.check(message.execution_id, key, body.model_dump(mode="json"))
+    await gateway.publisher.publish(WORKFLOW_STARTED, message.execution_id, message)
+    return _accepted(message.execution_id, workflow_id, "running", message.occurred_at)
+
+
+def _message(
+    gateway: Gateway, caller: Caller, workflow_id: str, version: int, body: ExecuteRequest, key: str | None
+) -> WorkflowStarted:
+    execution_id = request_id(caller, f"workflows/{workflow_id}/execute", key)
+    return WorkflowStarted(
+        **caller.tenant.model_dump(),
+        event_id=derive(execution_id, WORKFLOW_STARTED),
+        occurred_at=utc(gateway.now()),
+        execution_id=execution_id,
+        workflow_id=workflow_id,
+        workflow_version=version,
+        input=body.initial_input(),
+        context=body.context,
+        # Who it is done for is the trigger's to say; who asked, and for which tenant, only the token's.
+        trigger=body.trigger if body.user_id is None else {**body.trigger, "user_id": body.user_id},
+        session_id=body.session_id,
+    )
+
+
+async def _earlier(gateway: Gateway, caller: Caller, execution_id: str) -> Row | None:
+    try:
+        return await gateway.database.row("execution", caller.organization_id, caller.project_id, execution_id)
+    except Problem as problem:
+        if problem.code != "DATABASE_UNAVAILABLE":
+            raise
+        return None  # the execution id belongs to the key: doing it again still starts one
+
+
+def _again(earlier: Row, message: WorkflowStarted) -> dict[str, Any]:
+    for name in ("trigger", "input", "context"):
+        stored = earlier[name]
+        if stored is not None and fingerprint(parsed(stored)) != fingerprint(getattr(message, name)):
+            raise key_reused()
+    return _accepted(message.execution_id, message.workflow_id, earlier["status"], earlier["started_at"])
+
+
+def _accepted(execution_id: str, workflow_id: str, status: str, started_at: object) -> dict[str, Any]:
+    return {"execution_id": execution_id, "workflow_id": workflow_id, "status": status, "started_at": started_at}

@@ -1,0 +1,141 @@
+"""The outermost layers, as plain ASGI: who may come in, and what a body may look like. Nothing passes by default."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from handrail_gateway.auth import Authenticator, Caller
+from handrail_gateway.problems import Problem, invalid
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
+"""Everything that answers without a token. Compared for equality, so no other path can look like one of these."""
+
+CALLER = "handrail.caller"
+MAX_BODY_BYTES = 1024 * 1024
+MAX_JSON_DEPTH = 64
+
+
+class Gate:
+    """Authenticates every request but those for `OPEN_PATHS`, before anything of it is parsed."""
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
+        self.app, self.authenticator = app, authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return  # no WebSocket and no lifespan here: a kind of connection that nobody checks does not exist
+        if scope["path"] in OPEN_PATHS:
+            await self.app(scope, receive, send)
+            return
+        try:
+            scope[CALLER] = self.authenticator.caller(_headers(scope["headers"]))
+        except Problem as problem:
+            await problem.response(scope["path"])(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, value in raw:
+        found[name.decode("latin-1").lower()].append(value.decode("latin-1"))
+    return found
+
+
+def caller_of(scope: Scope) -> Caller:
+    """The caller that the gate let in. A KeyError means that a route was reached past the gate."""
+    found: Caller = scope[CALLER]
+    return found
+
+
+class BodyGuard:
+    """Reads the body, at most 1 MiB of it, and lets only strict JSON of bounded depth through."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self.app(scope, receive, send)
+            return
+        try:
+            body = await _read(scope, receive)
+            if body is None:
+                return
+            if body:
+                _check(scope, body)
+        except Problem as problem:
+            await problem.response(scope["path"])(scope, receive, send)
+            return
+        await self.app(scope, _replay(body, receive), send)
+
+
+async def _read(scope: Scope, receive: Receive) -> bytes | None:
+    """The whole body; None if the client left before its end."""
+    too_large = Problem(413, "BODY_TOO_LARGE", f"A body may have {MAX_BODY_BYTES} bytes.")
+    for name, value in scope["headers"]:
+        if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY_BYTES):
+            raise too_large
+        if name == b"content-encoding" and value != b"identity":
+            raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "A compressed body is not accepted.")
+    chunks, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > MAX_BODY_BYTES:
+            raise too_large
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _check(scope: Scope, body: bytes) -> None:
+    kind = (
+        next((value for name, value in scope["headers"] if name == b"content-type"), b"").split(b";")[0].strip().lower()
+    )
+    if kind != b"application/json":
+        raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be sent as `Content-Type: application/json`.")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"The body is not JSON: {error}") from None
+    for depth, level in enumerate(_levels(value)):
+        if depth > MAX_JSON_DEPTH:
+            raise invalid(f"The body is nested deeper than {MAX_JSON_DEPTH} levels.")
+        if b"\\u0000" in body and any(_has_nul(item) for item in level):
+            raise invalid("The body has a text with a NUL character (\\u0000), which cannot be stored.")
+
+
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """The values of a JSON document, level by level: no recursion, so no depth can hurt."""
+    level = [value]
+    while level:
+        yield level
+        level = [
+            child
+            for item in level
+            if isinstance(item, (dict, list))
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+
+
+def _has_nul(item: Any) -> bool:
+    return (isinstance(item, str) and "\0" in item) or (isinstance(item, dict) and any("\0" in key for key in item))
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replay() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,78 @@
+"""What the routes work with: one composition for the process, handed to every handler."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
+from handrail_runtime.settings import Settings
+
+from handrail_gateway.auth import Caller
+from handrail_gateway.database import Database
+from handrail_gateway.gate import caller_of
+from handrail_gateway.idempotency import RecentKeys
+from handrail_gateway.known import KnownWorkflows
+from handrail_gateway.live import LiveTail
+from handrail_gateway.publisher import Publisher
+from handrail_gateway.waiting import BrokerEnds, Positions, ReadYourWrites
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    database: Database
+    publisher: Publisher
+    positions: Positions
+    ends: BrokerEnds
+    tail: LiveTail
+    recent: RecentKeys = field(default_factory=RecentKeys)
+    known: KnownWorkflows = field(default_factory=KnownWorkflows)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Gateway":
+        database = Database(settings.database_url)
+        return cls(
+            database,
+            Publisher.from_settings(settings),
+            Positions(database),
+            BrokerEnds.from_settings(settings),
+            LiveTail.from_settings(database, settings),
+        )
+
+    @property
+    def reads(self) -> ReadYourWrites:
+        return ReadYourWrites(self.positions, self.ends)
+
+    @staticmethod
+    def now() -> float:
+        return time.time()
+
+    async def open(self) -> None:
+        """Begins to connect; returns at once."""
+        await self.database.open()
+        self.publisher.connection.open()
+        self.ends.connection.open()
+
+    async def close(self) -> None:
+        await self.tail.close()
+        await self.positions.close()
+        await self.publisher.connection.close()
+        await self.ends.connection.close()
+        await self.database.close()
+
+
+def _gateway(request: Request) -> Gateway:
+    found: Gateway = request.app.state.gateway
+    return found
+
+
+def _caller(request: Request) -> Caller:
+    return caller_of(request.scope)
+
+
+bearer = HTTPBearer(auto_error=False, description="A JWT; `handrail token` makes one for development.")
+
+GatewayDep = Annotated[Gateway, Depends(_gateway)]
+CallerDep = Annotated[Caller, Depends(_caller)]
+Bearer = Security(bearer)
+"""Only for the API document: who may come in is decided by the gate, before any route is looked for."""

@@ -1,0 +1,225 @@
+"""One tail of the journal and of progress for all streams of the process, while there are any.
+
+The tail starts where the projector is, with the epoch and sequence that the projector stored, so it knows which records
+are history. It looks at keys first and parses only what somebody listens to.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+import structlog
+from aiokafka import TopicPartition
+from handrail_contracts.ids import partition_of
+from handrail_contracts.journal import JournalFilter, Verdict
+from handrail_contracts.topics import EXECUTION_EVENTS, EXECUTION_PARTITIONS, STEP_PROGRESSED
+from handrail_runtime import bus
+from handrail_runtime.settings import Settings
+
+from handrail_gateway.streaming import Frame, frames_of, progress_frame
+from handrail_gateway.waiting import Fetch
+
+log = structlog.get_logger()
+
+QUEUE_RECORDS = 256
+QUEUE_BYTES = 1024 * 1024
+LINGER_SECONDS = 2.0
+POLL_MS = 200
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+
+JOURNAL = [TopicPartition(EXECUTION_EVENTS, partition) for partition in range(EXECUTION_PARTITIONS)]
+PROGRESS = [TopicPartition(STEP_PROGRESSED, partition) for partition in range(EXECUTION_PARTITIONS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Tailing:
+    """From now on the subscription gets every record at or after `offset`; what is before is in the history."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The frames of one journal record (or of one progress message), made once for all who listen."""
+
+    frames: Sequence[Frame]
+    size: int
+
+
+Item = Tailing | Said
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """What one stream still has to say. `lost` means that the client was too slow: the stream ends, and it may resume."""
+
+    execution_id: str
+    lost: bool = False
+    closed: bool = False
+    _items: deque[Item] = field(default_factory=deque)
+    _bytes: int = 0
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, item: Item) -> None:
+        size = item.size if isinstance(item, Said) else 0
+        if self._items and (len(self._items) >= QUEUE_RECORDS or self._bytes + size > QUEUE_BYTES):
+            self.lost = True
+            self._items.clear()
+        if not self.lost:
+            self._items.append(item)
+            self._bytes += size
+        self._ready.set()
+
+    def close(self) -> None:
+        self.closed = True
+        self._ready.set()
+
+    async def get(self, timeout: float) -> Item | None:
+        """The next item; None after `timeout` seconds without one, and at once when the subscription is over."""
+        if not self._items and not (self.lost or self.closed):
+            self._ready.clear()
+            try:
+                await asyncio.wait_for(self._ready.wait(), timeout)
+            except TimeoutError:
+                return None
+        if not self._items:
+            return None
+        item = self._items.popleft()
+        self._bytes -= item.size if isinstance(item, Said) else 0
+        return item
+
+
+class Reader(Protocol):
+    """What is used of `AIOKafkaConsumer`."""
+
+    def assign(self, partitions: Sequence[TopicPartition]) -> None: ...
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    async def getmany(self, *, timeout_ms: int) -> Mapping[TopicPartition, Sequence[Any]]: ...
+
+
+class LiveTail:
+    def __init__(
+        self,
+        database: Fetch,
+        start: Callable[[], Awaitable[Any]],
+        begin: Callable[[Any, Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]] = bus.begin_offsets,
+        end: Callable[[Any, Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]] = bus.end_offsets,
+        stop: Callable[[Any], Awaitable[None]] = bus.stop,
+    ) -> None:
+        self._database, self._start, self._begin, self._end, self._stop = database, start, begin, end, stop
+        self._subscriptions: dict[bytes, set[Subscription]] = {}
+        self._next: dict[int, int] = {}
+        self._filters: dict[int, JournalFilter] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @classmethod
+    def from_settings(cls, database: Fetch, settings: Settings) -> "LiveTail":
+        return cls(database, lambda: bus.start_reader(settings, "handrail-gateway-live", max_wait_ms=100))
+
+    def subscribe(self, execution_id: str) -> Subscription:
+        """A subscription whose first item is a `Tailing`; another one follows whenever the tail had to start over."""
+        subscription = Subscription(execution_id, closed=self._closing)
+        self._subscriptions.setdefault(execution_id.encode(), set()).add(subscription)
+        if self._next:
+            subscription.put(Tailing(self._next[partition_of(execution_id, EXECUTION_PARTITIONS)]))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="live-tail")
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        key = subscription.execution_id.encode()
+        remaining = self._subscriptions.get(key, set())
+        remaining.discard(subscription)
+        if not remaining:
+            self._subscriptions.pop(key, None)
+
+    async def close(self) -> None:
+        """Ends every stream; their clients resume elsewhere."""
+        self._closing = True
+        for subscription in self._everybody():
+            subscription.close()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _everybody(self) -> list[Subscription]:
+        return [subscription for group in self._subscriptions.values() for subscription in group]
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while self._subscriptions and not self._closing:
+            reader = None
+            try:
+                reader = await self._start()
+                await self._seek(reader)
+                pause = FIRST_PAUSE
+                await self._tail(reader)
+            except Exception as error:  # whatever it is, the streams stay open and the tail starts over
+                log.warning("live_tail_interrupted", error=repr(error), retry_in=pause)
+                await asyncio.sleep(0 if self._closing else pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            finally:
+                self._next = {}
+                await self._stop(reader)
+
+    async def _seek(self, reader: Reader) -> None:
+        rows = await self._database.fetch("positions", [EXECUTION_EVENTS])
+        projected = {row["partition"]: row for row in rows}
+        fresh = [place for place in JOURNAL if place.partition not in projected]
+        begins = await self._begin(reader, fresh) if fresh else {}
+        ends = await self._end(reader, PROGRESS)
+        reader.assign([*JOURNAL, *PROGRESS])
+        for place in JOURNAL:
+            row = projected.get(place.partition)
+            offset = begins[place] if row is None else row["next_offset"]
+            self._filters[place.partition] = (
+                JournalFilter() if row is None else JournalFilter(row["epoch"], row["next_seq"])
+            )
+            self._next[place.partition] = offset
+            reader.seek(place, offset)
+        for place in PROGRESS:
+            reader.seek(place, ends[place])
+        for subscription in self._everybody():
+            subscription.put(Tailing(self._next[partition_of(subscription.execution_id, EXECUTION_PARTITIONS)]))
+
+    async def _tail(self, reader: Reader) -> None:
+        idle_since: float | None = None
+        clock = asyncio.get_running_loop().time
+        while not self._closing:
+            for place, records in (await reader.getmany(timeout_ms=POLL_MS)).items():
+                self._take(place, records)
+            if self._subscriptions:
+                idle_since = None
+            elif idle_since is None:
+                idle_since = clock()
+            elif clock() - idle_since > LINGER_SECONDS:
+                return
+
+    def _take(self, place: TopicPartition, records: Sequence[Any]) -> None:
+        journal = place.topic == EXECUTION_EVENTS
+        for record in records:
+            if journal:
+                self._next[place.partition] = record.offset + 1
+                if self._filters[place.partition].take(record.offset, record.headers) is not Verdict.ACCEPTED:
+                    continue
+            listeners = self._subscriptions.get(record.key)
+            if listeners and (said := _said(journal, record)) is not None:
+                for subscription in listeners:
+                    subscription.put(said)
+
+
+def _said(journal: bool, record: Any) -> Said | None:
+    try:
+        body = orjson.loads(record.value)
+        if journal:
+            frames = list(frames_of(body["execution_id"], body["events"]))
+        else:
+            found = progress_frame(body)
+            frames = [] if found is None else [found]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("live_record_unreadable", topic=record.topic, offset=record.offset, error=repr(error))
+        return None
+    return Said(frames, len(record.value)) if frames else None

@@ -1,0 +1,1 @@
+"""The routes: they translate and call."""

@@ -1,0 +1,151 @@
+"""Executions: what they are, what happened, what happens, and stopping them."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Header, Path, Query, Response
+from handrail_contracts.control import ExecutionControlled
+from handrail_contracts.envelope import utc
+from handrail_contracts.topics import EXECUTION_CONTROLLED
+
+from handrail_gateway.answers import Answer, renamed
+from handrail_gateway.auth import Caller
+from handrail_gateway.database import Row
+from handrail_gateway.executions import find
+from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
+from handrail_gateway.idempotency import Key, request_id
+from handrail_gateway.paging import CursorText, Limit, decode_cursor, encode_cursor, page
+from handrail_gateway.problems import conflict, invalid
+from handrail_gateway.schemas import (
+    CancelAccepted,
+    CancelRequest,
+    Execution,
+    ExecutionPage,
+    ExecutionStatus,
+    HistoryPage,
+)
+from handrail_gateway.sse import ExecutionStream, StreamResponse
+from handrail_gateway.streaming import START, TERMINAL, frames_of, parse_position
+
+router = APIRouter(prefix="/executions", tags=["executions"])
+
+ExecutionId = Annotated[str, Path(min_length=1, max_length=200)]
+
+
+@router.get("", response_model=ExecutionPage)
+async def list_executions(
+    gateway: GatewayDep,
+    caller: CallerDep,
+    workflow_id: Annotated[str | None, Query(max_length=200)] = None,
+    status: ExecutionStatus | None = None,
+    limit: Limit = 50,
+    cursor: CursorText = None,
+) -> Answer:
+    """Latest first."""
+    return await list_page(gateway, caller, workflow_id, status, limit, cursor)
+
+
+async def list_page(
+    gateway: Gateway, caller: Caller, workflow_id: str | None, status: str | None, limit: int, cursor: str | None
+) -> Answer:
+    after = decode_cursor(cursor, datetime, str)
+    arguments = (caller.organization_id, caller.project_id, status, *after, limit + 1)
+    rows = await (
+        gateway.database.fetch("list_executions", *arguments)
+        if workflow_id is None
+        else gateway.database.fetch("list_executions_of_workflow", *arguments, workflow_id)
+    )
+    kept, next_cursor = page(rows, limit, lambda row: (row["started_at"], row["execution_id"]))
+    return Answer({"items": [renamed(row, "execution_id") for row in kept], "next_cursor": next_cursor})
+
+
+@router.get("/{execution_id}", response_model=Execution)
+async def get_execution(execution_id: ExecutionId, gateway: GatewayDep, caller: CallerDep) -> Answer:
+    row = await find(gateway, caller, execution_id, "execution_with_steps")
+    return Answer(renamed(row, "execution_id", "last_n"))
+
+
+@router.get("/{execution_id}/events", response_model=HistoryPage)
+async def list_events(
+    execution_id: ExecutionId, gateway: GatewayDep, caller: CallerDep, limit: Limit = 100, cursor: CursorText = None
+) -> Answer:
+    """The history, from the beginning: every event of the scheduler's journal about this execution."""
+    (after,) = decode_cursor(cursor, int)
+    await find(gateway, caller, execution_id)
+    whose = (caller.organization_id, caller.project_id, execution_id)
+    rows = await gateway.database.fetch("history", *whose, after or 0, limit + 1)
+    events = [event for row in rows for event in _events_of(row) if event["n"] > (after or 0)]
+    next_cursor = encode_cursor(events[limit - 1]["n"]) if len(events) > limit else None
+    return Answer({"items": events[:limit], "next_cursor": next_cursor})
+
+
+def _events_of(row: Row) -> list[dict[str, Any]]:
+    return [{"at": row["at"], **event} for event in orjson.loads(row["events"])]
+
+
+@router.post("/{execution_id}/cancel", status_code=202, response_model=CancelAccepted)
+async def cancel_execution(
+    execution_id: ExecutionId,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    body: CancelRequest | None = None,
+    key: Key = None,
+) -> Answer:
+    """Asks the scheduler to stop it. It counts once journaled: look at the status, or at the stream."""
+    body = body or CancelRequest()
+    found = await find(gateway, caller, execution_id)
+    request = request_id(caller, f"executions/{execution_id}/cancel", key)
+    if found["status"] in TERMINAL - {"cancelled"}:
+        raise conflict("ALREADY_FINISHED", f"The execution has ended: {found['status']}.")
+    if found["status"] != "cancelled":
+        gateway.recent.check(request, key, body.model_dump())
+        message = ExecutionControlled(
+            **caller.tenant.model_dump(),
+            event_id=request,
+            occurred_at=utc(gateway.now()),
+            execution_id=execution_id,
+            workflow_id=found["workflow_id"],
+            action="cancel",
+            reason=body.reason,
+        )
+        await gateway.publisher.publish(EXECUTION_CONTROLLED, execution_id, message)
+    answer = {"execution_id": execution_id, "workflow_id": found["workflow_id"], "status": found["status"]}
+    return Answer({**answer, "request_id": request}, 202)
+
+
+@router.get(
+    "/{execution_id}/stream",
+    response_class=Response,
+    responses={
+        200: {"description": "server-sent events; see docs/guides/api.md", "content": {"text/event-stream": {}}},
+        204: {"description": "the execution has ended, and `Last-Event-ID` names its last event"},
+    },
+)
+async def stream_execution(
+    execution_id: ExecutionId,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    header: Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)] = None,
+    last_event_id: Annotated[
+        str | None, Query(max_length=40, description="for clients that cannot set the header")
+    ] = None,
+) -> Response:
+    """The history, then what happens, until the execution ends. `Last-Event-ID` resumes: nothing missed, nothing twice."""
+    text = header or last_event_id
+    position = parse_position(text) if text else START
+    if position is None:
+        raise invalid("Last-Event-ID is none of ours.", [{"path": "header.Last-Event-ID", "message": "`<n>.<k>`"}])
+    found = await find(gateway, caller, execution_id)
+    if text and found["status"] in TERMINAL and await _has_all(gateway, caller, found, position):
+        return Response(status_code=204)
+    stream = ExecutionStream(gateway.database, gateway.positions, gateway.tail, caller, execution_id, position)
+    return StreamResponse(stream, found["status"])
+
+
+async def _has_all(gateway: Gateway, caller: Caller, found: Row, position: tuple[int, int]) -> bool:
+    """Whether the client has the last frame of a finished execution."""
+    whose = (caller.organization_id, caller.project_id, found["execution_id"])
+    rows = await gateway.database.fetch("history", *whose, found["last_n"] - 1, 1)
+    last = [frame.position for row in rows for frame in frames_of("", orjson.loads(row["events"]))]
+    return bool(last) and last[-1] is not None and position >= last[-1]

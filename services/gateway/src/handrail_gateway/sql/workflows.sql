@@ -1,0 +1,65 @@
+-- name: newest_workflow
+SELECT w.workflow_id, w.version, w.name, w.definition, w.active, w.event_id, w.user_id,
+       w.created_at AS updated_at,
+       coalesce(first.created_at, w.created_at) AS created_at
+FROM workflow_versions w
+LEFT JOIN workflow_versions first ON first.workflow_id = w.workflow_id AND first.version = 1
+WHERE w.organization_id = $1 AND w.project_id = $2 AND w.workflow_id = $3
+ORDER BY w.version DESC
+LIMIT 1
+
+-- name: workflow_version
+SELECT w.workflow_id, w.version, w.name, w.definition, w.active, w.event_id, w.user_id,
+       w.created_at AS updated_at,
+       coalesce(first.created_at, w.created_at) AS created_at
+FROM workflow_versions w
+LEFT JOIN workflow_versions first ON first.workflow_id = w.workflow_id AND first.version = 1
+WHERE w.organization_id = $1 AND w.project_id = $2 AND w.workflow_id = $3 AND w.version = $4
+
+-- name: workflow_version_by_event
+SELECT version, definition, active
+FROM workflow_versions
+WHERE organization_id = $1 AND project_id = $2 AND workflow_id = $3 AND event_id = $4
+
+-- name: list_workflows
+SELECT w.workflow_id, w.version, w.name, w.active, w.description, w.updated_at,
+       coalesce(first.created_at, w.updated_at) AS created_at
+FROM (
+    SELECT DISTINCT ON (workflow_id)
+           workflow_id, version, name, active, created_at AS updated_at,
+           coalesce(definition ->> 'description', '') AS description
+    FROM workflow_versions
+    WHERE organization_id = $1 AND project_id = $2
+    ORDER BY workflow_id, version DESC
+) w
+LEFT JOIN workflow_versions first ON first.workflow_id = w.workflow_id AND first.version = 1
+WHERE w.active
+  AND ($3::timestamptz IS NULL OR w.updated_at < $3 OR (w.updated_at = $3 AND w.workflow_id > $4::text))
+ORDER BY w.updated_at DESC, w.workflow_id
+LIMIT $5
+
+-- name: list_workflows_with_latest_execution
+SELECT w.workflow_id, w.name, w.task_count, w.updated_at, latest.status
+FROM (
+    SELECT DISTINCT ON (workflow_id)
+           workflow_id, name, active, created_at AS updated_at,
+           CASE jsonb_typeof(definition -> 'tasks')
+                WHEN 'array' THEN jsonb_array_length(definition -> 'tasks')
+                ELSE CASE jsonb_typeof(definition -> 'steps')
+                          WHEN 'array' THEN jsonb_array_length(definition -> 'steps') ELSE 0 END
+           END AS task_count
+    FROM workflow_versions
+    WHERE organization_id = $1 AND project_id = $2
+    ORDER BY workflow_id, version DESC
+) w
+LEFT JOIN LATERAL (
+    SELECT e.status
+    FROM executions e
+    WHERE e.workflow_id = w.workflow_id AND e.organization_id = $1 AND e.project_id = $2
+    ORDER BY e.started_at DESC, e.execution_id
+    LIMIT 1
+) latest ON true
+WHERE w.active
+  AND ($3::timestamptz IS NULL OR w.updated_at < $3 OR (w.updated_at = $3 AND w.workflow_id > $4::text))
+ORDER BY w.updated_at DESC, w.workflow_id
+LIMIT $5

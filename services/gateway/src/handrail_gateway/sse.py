@@ -1,0 +1,169 @@
+"""The stream of one execution: its history, then what happens, without a gap and without a repetition."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+
+import orjson
+import structlog
+from handrail_contracts.ids import partition_of
+from handrail_contracts.topics import EXECUTION_EVENTS, EXECUTION_PARTITIONS
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from handrail_gateway.auth import Caller
+from handrail_gateway.live import LiveTail, Said, Subscription, Tailing
+from handrail_gateway.metrics import STREAMS, STREAMS_ENDED
+from handrail_gateway.problems import Problem
+from handrail_gateway.streaming import Frame, frame, frames_of
+from handrail_gateway.waiting import Fetch, Positions
+
+log = structlog.get_logger()
+
+HEARTBEAT_SECONDS = 15.0
+WRITE_SECONDS = 15.0
+HISTORY_ROWS = 200
+RETRY_MS = 1000
+PROJECTION_SECONDS = 1.0
+
+Position = tuple[int, int]
+
+
+@dataclass(slots=True)
+class ExecutionStream:
+    """Frames of one execution after `position`, until it ends, the client is too slow, or its token expires."""
+
+    database: Fetch
+    positions: Positions
+    tail: LiveTail
+    caller: Caller
+    execution_id: str
+    position: Position
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+    reason: str = "gone"
+    clock: Callable[[], float] = time.time
+
+    async def frames(self) -> AsyncGenerator[Frame, None]:
+        async for found in self._history():
+            yield found
+        if self.reason == "complete":
+            return
+        subscription = self.tail.subscribe(self.execution_id)
+        try:
+            async for found in self._live(subscription):
+                yield found
+        finally:
+            self.tail.unsubscribe(subscription)
+
+    async def _live(self, subscription: Subscription) -> AsyncGenerator[Frame, None]:
+        loop = asyncio.get_running_loop()
+        owed: int | None = None
+        beat = loop.time() + self.heartbeat_seconds
+        while not self._over(subscription):
+            if loop.time() >= beat:
+                beat = loop.time() + self.heartbeat_seconds
+                yield frame("heartbeat", {"execution_id": self.execution_id})
+            elif owed is not None:
+                if await self._projected(owed, min(PROJECTION_SECONDS, beat - loop.time())):
+                    owed = None
+                    async for found in self._history():
+                        yield found
+            elif isinstance(item := await subscription.get(max(0.0, beat - loop.time())), Tailing):
+                owed = item.offset
+            elif isinstance(item, Said):
+                for found in self._fresh(item.frames):
+                    yield found
+
+    def _over(self, subscription: Subscription) -> bool:
+        if self.reason == "complete":
+            return True
+        if subscription.lost:
+            self.reason = "slow"
+        elif subscription.closed:
+            self.reason = "stopping"
+        elif self.clock() >= self.caller.expires_at:
+            self.reason = "expired"
+        else:
+            return False
+        return True
+
+    def _fresh(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Those that the client does not have; moves `position` on."""
+        fresh = [found for found in frames if found.position is None or found.position > self.position]
+        for found in fresh:
+            self.position = found.position or self.position
+            if found.event == "complete":
+                self.reason = "complete"
+        return fresh
+
+    async def _projected(self, offset: int, timeout: float) -> bool:
+        """Whether everything before `offset` is in the history by now."""
+        place = (EXECUTION_EVENTS, partition_of(self.execution_id, EXECUTION_PARTITIONS))
+        try:
+            return await self.positions.wait({place: offset}, max(0.05, timeout))
+        except Problem:
+            await asyncio.sleep(0.2)  # the database is away: the stream stays, and goes on when it is back
+            return False
+
+    async def _history(self) -> AsyncGenerator[Frame, None]:
+        """What the history has after `position`. The event that was cut in the middle is read again for its last frames."""
+        after = self.position[0] - 1
+        whose = (self.caller.organization_id, self.caller.project_id, self.execution_id)
+        while rows := await self.database.fetch("history", *whose, after, HISTORY_ROWS):
+            for row in rows:
+                for found in self._fresh(list(frames_of(self.execution_id, orjson.loads(row["events"])))):
+                    yield found
+            after = rows[-1]["last_n"]
+
+
+class StreamResponse(Response):
+    """Writes frames as they come. A client that does not take one within `WRITE_SECONDS` is let go."""
+
+    def __init__(self, stream: ExecutionStream, status: str) -> None:
+        super().__init__(status_code=200)
+        self.stream, self.status = stream, status
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-store"),
+            (b"x-accel-buffering", b"no"),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        STREAMS.inc()
+        writing = asyncio.create_task(self._write(send), name=f"stream-{self.stream.execution_id}")
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (writing, leaving):
+                task.cancel()
+            await asyncio.gather(writing, leaving, return_exceptions=True)
+            STREAMS.dec()
+            STREAMS_ENDED.labels(self.stream.reason).inc()
+
+    async def _write(self, send: Send) -> None:
+        frames = self.stream.frames()
+        try:
+            hello = frame("connected", {"execution_id": self.stream.execution_id, "status": self.status})
+            await _send(send, b"retry: %d\n" % RETRY_MS + hello.encode())
+            async for found in frames:
+                await _send(send, found.encode())
+        except TimeoutError:
+            self.stream.reason = "slow"
+            return
+        except Problem as problem:  # the database is away: the client comes back with its last id
+            log.warning("stream_interrupted", execution_id=self.stream.execution_id, cause=problem.detail)
+        finally:
+            await frames.aclose()
+        await _send(send, b"", more=False)
+
+
+async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
+    await asyncio.wait_for(send({"type": "http.response.body", "body": body, "more_body": more}), WRITE_SECONDS)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,121 @@
+"""From history to what a stream says: pure, so a replayed stream and a live one are the same bytes.
+
+An event of the history with number `n` gives frames with the ids `<n>.0`, `<n>.1`, ...: `Last-Event-ID` names the last
+frame that a client has, and the frames after it are what it has missed.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+Json = Mapping[str, Any]
+Said = tuple[str, Json]
+
+START = (0, -1)
+TERMINAL = frozenset({"completed", "failed", "cancelled", "timeout"})
+_PROGRESS = {"delta": "delta", "tool_call": "tool_call", "tool_result": "tool_result", "progress": "status"}
+_POSITION = re.compile(r"(\d{1,9})\.(\d{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One server-sent event. `position` is None for what cannot be resumed: progress, heartbeats, `connected`."""
+
+    event: str
+    data: bytes
+    position: tuple[int, int] | None = None
+
+    def encode(self) -> bytes:
+        head = b"" if self.position is None else b"id: %d.%d\n" % self.position
+        return b"%sevent: %s\ndata: %s\n\n" % (head, self.event.encode(), self.data)
+
+
+def frame(event: str, data: Json) -> Frame:
+    return Frame(event, orjson.dumps(data))
+
+
+def parse_position(text: str) -> tuple[int, int] | None:
+    """The place that a `Last-Event-ID` names; None if it is none of ours."""
+    match = _POSITION.fullmatch(text.strip())
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def frames_of(execution_id: str, events: Iterable[Json]) -> Iterator[Frame]:
+    """The frames of events of the history, in order."""
+    for event in events:
+        for k, (name, data) in enumerate(_say(event)):
+            yield Frame(name, orjson.dumps({"execution_id": execution_id, **data}), (event["n"], k))
+
+
+def progress_frame(message: Json) -> Frame | None:
+    """What a running step tells before it ends; None for a kind that streams do not know."""
+    name, data = _PROGRESS.get(message.get("kind", "")), message.get("data")
+    if name is None or not isinstance(data, dict):
+        return None
+    step = {"step": message.get("step_id")}
+    if name == "status":
+        return frame(name, {"execution_id": message.get("execution_id"), "status": "running", **step, "progress": data})
+    return frame(name, {**data, **step})
+
+
+def _say(event: Json) -> list[Said]:
+    match event["type"]:
+        case "execution.started":
+            return [_status("running")]
+        case "execution.status_changed":
+            return [_status(event["status"])]
+        case "step.started":
+            return [
+                ("step_start", _pick(event, step="step_id", step_type="step_type", attempt="attempt", agent="agent"))
+            ]
+        case "step.completed":
+            done = _pick(event, step="step_id", attempt="attempt", result="output")
+            return [("step_complete", {**done, "status": "completed"})]
+        case "step.retry_scheduled":
+            return [("error", {**_error(event), **_pick(event, attempt="attempt", retry_at="retry_at")})]
+        case "step.failed":
+            failed = _pick(event, step="step_id", attempt="attempt", error="error")
+            return [("error", _error(event)), ("step_complete", {**failed, "status": "failed"})]
+        case "steps.skipped":
+            return [("step_complete", _left(step, "skipped", event.get("reason"))) for step in event["step_ids"]]
+        case "steps.cancelled":
+            return [("step_complete", _left(step, "cancelled", None)) for step in event["step_ids"]]
+        case "execution.completed":
+            return _end("completed", result=event.get("result"))
+        case "execution.failed" | "execution.rejected":
+            return [("error", _error(event)), *_end("failed", error=event.get("error"))]
+        case "execution.cancelled":
+            return _end("cancelled", by=event.get("by"), reason=event.get("reason"))
+        case "execution.timed_out":
+            return [("error", _error(event)), *_end("timeout", error=event.get("error"))]
+        case _:
+            return []  # an event of a later release: not shown, and not an error
+
+
+def _status(status: str) -> Said:
+    return "status", {"status": status, "step": None}
+
+
+def _pick(event: Json, **names: str) -> dict[str, Any]:
+    return {name: event.get(source) for name, source in names.items()}
+
+
+def _left(step: str, status: str, reason: str | None) -> Json:
+    return {"step": step, "status": status, "reason": reason}
+
+
+def _error(event: Json) -> dict[str, Any]:
+    error = event.get("error") or {}
+    return {
+        "step": event.get("step_id"),
+        "code": error.get("code"),
+        "message": error.get("message"),
+        "retryable": error.get("retryable", False),
+    }
+
+
+def _end(status: str, **data: Any) -> list[Said]:
+    return [_status(status), ("complete", {"status": status, "result": None, **data})]

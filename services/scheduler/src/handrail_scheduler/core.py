@@ -1,0 +1,187 @@
+"""The scheduler as the shell knows it: routes inputs to decisions, and looks definitions up."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from handrail_contracts import topics
+from handrail_contracts.approvals import ApprovalDecided
+from handrail_contracts.control import ExecutionControlled
+from handrail_contracts.envelope import ErrorInfo
+from handrail_contracts.execution_events import (
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionRecord,
+    ExecutionRejected,
+    ExecutionStarted,
+    ExecutionTimedOut,
+    StepRetryScheduled,
+    StepStarted,
+)
+from handrail_contracts.journal import Record
+from handrail_contracts.steps import AgentExecuted
+from handrail_contracts.workflows import WorkflowStarted
+from handrail_graph import Graph
+from handrail_runtime.machine.core import (
+    CommandTopic,
+    Instead,
+    Missing,
+    Outgoing,
+    Refused,
+    Timer,
+    TimerDue,
+    Wiring,
+)
+
+from handrail_scheduler import decide
+from handrail_scheduler.decide import Decision, Emit
+from handrail_scheduler.definitions import Definitions
+from handrail_scheduler.evolve import evolve
+from handrail_scheduler.react import outstanding, react
+from handrail_scheduler.state import Execution, Status
+from handrail_scheduler.steps import BEGIN
+
+ENDINGS = (ExecutionCompleted, ExecutionFailed, ExecutionRejected, ExecutionCancelled, ExecutionTimedOut)
+
+WIRING = Wiring(
+    service="scheduler",
+    journal=topics.EXECUTION_EVENTS,
+    snapshots=topics.EXECUTION_SNAPSHOTS,
+    inputs=(
+        topics.WORKFLOW_STARTED,
+        topics.AGENT_EXECUTED,
+        topics.APPROVAL_DECIDED,
+        topics.EXECUTION_CONTROLLED,
+    ),
+    fenced_inputs=frozenset(),
+    commands=(CommandTopic(topics.STEP_REQUESTED, spread=True), CommandTopic(topics.APPROVAL_REQUESTED, spread=False)),
+    record=ExecutionRecord,
+    fold_version=1,
+)
+
+
+class SchedulerCore:
+    """Pure but for `definitions`, a table that only ever gains entries."""
+
+    wiring = WIRING
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+
+    def new(self, execution_id: str) -> Execution:
+        return Execution(execution_id)
+
+    def decide(self, state: Execution, message: Any, now: float, emit: Emit, ended: Callable[[str], bool]) -> None:
+        if isinstance(message, WorkflowStarted):
+            if state.status is Status.NEW and not ended(state.execution_id):
+                self._start(state, message, now, emit)
+            return
+        if state.status is Status.NEW:
+            if isinstance(message, TimerDue) or ended(state.execution_id):
+                return
+            raise Refused("UNKNOWN_EXECUTION", f"no execution {state.execution_id} is known here")
+        decision = self._decision(state, now, emit)
+        match message:
+            case AgentExecuted():
+                decide.answer(decision, message)
+            case ApprovalDecided():
+                decide.decided(decision, message)
+            case ExecutionControlled():
+                if (message.organization_id, message.project_id) != (state.organization_id, state.project_id):
+                    raise Refused("FORBIDDEN", "the execution belongs to another tenant")
+                decide.controlled(decision, message)
+            case TimerDue():
+                decide.timer(decision, message.token)
+
+    def _start(self, state: Execution, message: WorkflowStarted, now: float, emit: Emit) -> None:
+        definition = self._definitions.find(message.workflow_id, message.workflow_version)
+        if definition is None or not definition.belongs_to(message):
+            raise Missing(message.workflow_id)
+        graph = definition.graph()
+        if not isinstance(graph, Graph):
+            decide.reject(state, message, graph, emit, keep_input=True)
+            return
+        decide.start(Decision(graph, state, now, emit, BEGIN), message, definition.version)
+
+    def decide_instead(self, state: Execution, message: Any, why: Instead, now: float, emit: Emit) -> None:
+        if isinstance(message, WorkflowStarted) and state.status is Status.NEW:
+            version = "" if message.workflow_version is None else f" in version {message.workflow_version}"
+            unknown = ErrorInfo(
+                code="UNKNOWN_WORKFLOW", message=f"there is no active workflow {message.workflow_id}{version}"
+            )
+            error = _TOO_LARGE if why is Instead.TOO_LARGE else unknown
+            decide.reject(state, message, error, emit, keep_input=why is not Instead.TOO_LARGE)
+        elif state.status in decide.ALIVE:
+            decide.end(self._decision(state, now, emit), ExecutionFailed, error=_TOO_LARGE)
+        else:
+            raise Refused(why.value.upper(), "the input can't be decided on")
+
+    def _decision(self, state: Execution, now: float, emit: Emit) -> Decision:
+        return Decision(self._graph(state), state, now, emit, BEGIN)
+
+    def _graph(self, state: Execution) -> Graph:
+        definition = self._definitions.find(state.workflow_id, state.version)
+        graph = None if definition is None else definition.graph()
+        if not isinstance(graph, Graph):
+            raise Missing(f"{state.workflow_id}@{state.version}")
+        return graph
+
+    def evolve(self, state: Execution, event: Any, record: Record) -> None:
+        evolve(self._graph_of(state), state, event, record)
+
+    def react(self, state: Execution, event: Any, record: Record, partition: int) -> Iterable[Outgoing]:
+        return react(self._graph_of(state), state, event, record, partition)
+
+    def _graph_of(self, state: Execution) -> Graph | None:
+        """None before the first event and for an execution that was rejected."""
+        return self._graph(state) if state.version else None
+
+    def outstanding(self, state: Execution, partition: int) -> Iterable[Outgoing]:
+        return outstanding(self._graph(state), state, partition)
+
+    def timers(self, event: Any) -> Iterable[Timer]:
+        match event:
+            case StepStarted(waits_for="timer") if event.wake_at is not None:
+                return (Timer(event.wake_at.timestamp(), f"wake/{event.step_id}/{event.attempt}"),)
+            case StepStarted(waits_for="agent") if event.deadline is not None:
+                return (Timer(event.deadline.timestamp(), f"deadline/{event.step_id}/{event.attempt}"),)
+            case StepRetryScheduled():
+                return (Timer(event.retry_at.timestamp(), f"retry/{event.step_id}/{event.attempt}"),)
+            case ExecutionStarted() if event.deadline is not None:
+                return (Timer(event.deadline.timestamp(), "execution/"),)
+            case _:
+                return ()
+
+    def live_timers(self, state: Execution) -> Iterable[Timer]:
+        if state.deadline is not None:
+            yield Timer(state.deadline, "execution/")
+        for step_id, step in state.steps.items():
+            if step.wake_at is not None:
+                kind = "retry" if step.status == "retrying" else "wake"
+                yield Timer(step.wake_at, f"{kind}/{step_id}/{step.attempt}")
+            elif step.deadline is not None and step.waits_for == "agent":
+                yield Timer(step.deadline, f"deadline/{step_id}/{step.attempt}")
+
+    def workflow_id(self, state: Execution) -> str:
+        return state.workflow_id
+
+    def ending(self, event: Any, execution_id: str) -> str | None:
+        return execution_id if isinstance(event, ENDINGS) else None
+
+    def is_finished(self, state: Execution) -> bool:
+        return state.status is Status.ENDED or state.status is Status.NEW
+
+    def is_parked(self, state: Execution) -> bool:
+        return state.status is Status.WAITING
+
+    def pack(self, state: Execution) -> bytes:
+        return state.pack()
+
+    def unpack(self, data: bytes) -> Execution:
+        return Execution.unpack(data)
+
+
+_TOO_LARGE = ErrorInfo(
+    code="RESULT_TOO_LARGE",
+    message="what this step would pass on does not fit into one record (1 MB); pass large data by reference",
+)

@@ -1,0 +1,261 @@
+"""What an input makes of an execution: events, and nothing else.
+
+Every function here emits events through `Decision.say`; `evolve` has then already changed the state when the next line
+reads it. A late or repeated input decides nothing, so a decision is safe to meet twice.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from handrail_contracts.approvals import ApprovalDecided
+from handrail_contracts.control import ExecutionControlled
+from handrail_contracts.envelope import ErrorInfo, utc
+from handrail_contracts.execution_events import (
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionEvent,
+    ExecutionFailed,
+    ExecutionRejected,
+    ExecutionStarted,
+    ExecutionTimedOut,
+    StatusChanged,
+    StepCompleted,
+    StepFailed,
+    StepRetryScheduled,
+    StepsCancelled,
+    StepsSkipped,
+)
+from handrail_contracts.ids import fraction
+from handrail_contracts.steps import AgentExecuted
+from handrail_contracts.workflows import WorkflowStarted
+from handrail_graph import ApprovalParameters, Graph, Node
+
+from handrail_scheduler.identifiers import run_id
+from handrail_scheduler.state import Execution, Status, Step, StepStatus
+
+Emit = Callable[[Any], None]
+Begin = Callable[["Decision", Node], None]
+ALIVE = (Status.RUNNING, Status.WAITING)
+
+
+@dataclass(slots=True)
+class Decision:
+    """One decision under way: the graph, the live state, the clock's reading, and where events go."""
+
+    graph: Graph
+    state: Execution
+    now: float
+    emit: Emit
+    begin: Mapping[str, Begin]
+
+    def say(self, event: type[ExecutionEvent], **fields: Any) -> None:
+        self.emit(event(n=self.state.n + 1, **fields))
+
+    def running(self, step_id: str, attempt: int) -> Step | None:
+        """The step, if that attempt of it is under way."""
+        step = self.state.steps.get(step_id)
+        if step is None or step.status is not StepStatus.RUNNING or step.attempt != attempt:
+            return None
+        return step
+
+
+def start(decision: Decision, message: WorkflowStarted, version: int) -> None:
+    timeout = decision.graph.timeout_seconds
+    decision.say(
+        ExecutionStarted,
+        workflow_version=version,
+        user_id=message.user_id,
+        organization_id=message.organization_id,
+        project_id=message.project_id,
+        session_id=message.session_id,
+        trigger=message.trigger,
+        input=message.input,
+        context=message.context,
+        deadline=None if timeout is None else utc(decision.now + timeout),
+    )
+    for step_id in decision.graph.entry:
+        _begin(decision, step_id)
+    advance(decision, decision.graph.entry)
+
+
+def reject(state: Execution, message: WorkflowStarted, error: ErrorInfo, emit: Emit, *, keep_input: bool) -> None:
+    """The first and last event of an execution that can't be."""
+    emit(
+        ExecutionRejected(
+            n=state.n + 1,
+            user_id=message.user_id,
+            organization_id=message.organization_id,
+            project_id=message.project_id,
+            input=message.input if keep_input else None,
+            error=error,
+        )
+    )
+
+
+def answer(decision: Decision, message: AgentExecuted) -> None:
+    """An agent's answer to the attempt that is under way; any other is late and changes nothing."""
+    if decision.running(message.step_id, message.attempt) is None:
+        return
+    if message.run_id != run_id(decision.state.execution_id, message.step_id):
+        return
+    if message.status == "completed":
+        complete(decision, message.step_id, message.output)
+    else:
+        error = message.error or ErrorInfo(code="AGENT_ERROR", message=f"agent {message.agent} failed and said nothing")
+        attempt_failed(decision, message.step_id, error)
+    advance(decision, (message.step_id,))
+
+
+def decided(decision: Decision, message: ApprovalDecided) -> None:
+    """How the gate that a step waits for has ended."""
+    step = decision.state.steps.get(message.step_id)
+    if step is None or decision.running(message.step_id, step.attempt) is None or step.waits_for != "approval":
+        return
+    if message.approval_id != run_id(decision.state.execution_id, message.step_id):
+        return
+    node = decision.graph.nodes[message.step_id]
+    assert isinstance(node.parameters, ApprovalParameters)
+    outcome = _outcome(message, node.parameters)
+    if isinstance(outcome, ErrorInfo):
+        fail(decision, message.step_id, outcome)
+    else:
+        approved = outcome == "approved"
+        output = {
+            "decision": outcome,
+            "approved": approved,
+            "decided_by": message.decided_by,
+            "comment": message.comment,
+        }
+        complete(decision, message.step_id, output)
+    advance(decision, (message.step_id,))
+
+
+def _outcome(message: ApprovalDecided, parameters: ApprovalParameters) -> str | ErrorInfo:
+    if message.decision == "approved":
+        return "approved"
+    if message.decision == "expired":
+        if parameters.on_timeout == "fail":
+            return ErrorInfo(code="TIMEOUT", message="nobody decided on the approval before its deadline")
+        if parameters.on_timeout == "approve":
+            return "approved"
+    if parameters.on_reject == "continue":
+        return "rejected"
+    who = f"{message.decided_by} rejected the approval" if message.decided_by else "the approval was rejected"
+    return ErrorInfo(code="APPROVAL_REJECTED", message=f"{who}: {message.comment}" if message.comment else who)
+
+
+def controlled(decision: Decision, message: ExecutionControlled) -> None:
+    if message.action == "cancel":
+        end(decision, ExecutionCancelled, by=message.user_id, reason=message.reason)
+
+
+def timer(decision: Decision, token: str) -> None:
+    """A timer that is due; one whose reason has passed decides nothing."""
+    kind, _, rest = token.partition("/")
+    if kind == "execution":
+        error = ErrorInfo(code="TIMEOUT", message=f"the workflow took longer than {decision.graph.timeout_seconds} s")
+        end(decision, ExecutionTimedOut, error=error)
+        return
+    step_id, _, number = rest.rpartition("/")
+    attempt = int(number)
+    if kind == "retry":
+        step = decision.state.steps.get(step_id)
+        if step is not None and step.status is StepStatus.RETRYING and step.attempt == attempt:
+            _begin(decision, step_id)
+            advance(decision, (step_id,))
+    elif (step := decision.running(step_id, attempt)) is not None:
+        if kind == "wake":
+            complete(decision, step_id, step.input)
+        else:
+            seconds = decision.graph.nodes[step_id].timeout_seconds
+            attempt_failed(
+                decision, step_id, ErrorInfo(code="TIMEOUT", message=f"no answer within {seconds} s", retryable=True)
+            )
+        advance(decision, (step_id,))
+
+
+def complete(decision: Decision, step_id: str, output: Any) -> None:
+    decision.say(StepCompleted, step_id=step_id, attempt=decision.state.steps[step_id].attempt, output=output)
+
+
+def attempt_failed(decision: Decision, step_id: str, error: ErrorInfo) -> None:
+    """Another attempt if the error and the step's policy allow one, else the end."""
+    node, attempt = decision.graph.nodes[step_id], decision.state.steps[step_id].attempt
+    if not error.retryable or attempt >= node.retry.max_attempts:
+        fail(decision, step_id, error)
+        return
+    jitter = fraction(decision.state.execution_id, step_id, attempt)
+    retry_at = utc(decision.now + node.retry.delay(attempt, jitter))
+    decision.say(StepRetryScheduled, step_id=step_id, attempt=attempt, error=error, retry_at=retry_at)
+
+
+def fail(decision: Decision, step_id: str, error: ErrorInfo) -> None:
+    """The step failed for good, and the execution with it."""
+    decision.say(StepFailed, step_id=step_id, attempt=decision.state.steps[step_id].attempt, error=error)
+    end(decision, ExecutionFailed, step_id=step_id, error=error)
+
+
+def end(decision: Decision, event: type[ExecutionEvent], **fields: Any) -> None:
+    """Ends the execution early: what is under way is cancelled, the rest is skipped."""
+    if decision.state.status not in ALIVE:
+        return
+    steps = decision.state.steps
+    under_way = tuple(
+        step_id for step_id, step in steps.items() if step.status in (StepStatus.RUNNING, StepStatus.RETRYING)
+    )
+    if under_way:
+        decision.say(StepsCancelled, step_ids=under_way)
+    rest = tuple(step_id for step_id in decision.graph.order if step_id not in steps)
+    if rest:
+        decision.say(StepsSkipped, step_ids=rest, reason="execution_ended")
+    decision.say(event, **fields)
+
+
+def advance(decision: Decision, settled: tuple[str, ...]) -> None:
+    """Begins or skips every step that the settled ones decide, until nothing moves; then says where that leaves us."""
+    graph, state = decision.graph, decision.state
+    queue = deque(settled)
+    while queue and state.status in ALIVE:
+        step_id = queue.popleft()
+        if state.steps[step_id].status not in (StepStatus.COMPLETED, StepStatus.SKIPPED):
+            continue
+        node = graph.nodes[step_id]
+        for target in node.next + node.otherwise:
+            if target in state.steps or state.unresolved.get(target) != 0:
+                continue
+            if target in state.reached:
+                _begin(decision, target)
+            else:
+                decision.say(StepsSkipped, step_ids=(target,), reason="branch_not_taken")
+            if state.status not in ALIVE:
+                return
+            queue.append(target)
+    if state.status in ALIVE:
+        _conclude(decision)
+
+
+def _begin(decision: Decision, step_id: str) -> None:
+    node = decision.graph.nodes[step_id]
+    decision.begin[node.type](decision, node)
+
+
+def _conclude(decision: Decision) -> None:
+    state = decision.state
+    if not state.working and not state.idle:
+        decision.say(ExecutionCompleted, result=_result(decision.graph, state))
+        return
+    status = Status.RUNNING if state.working else Status.WAITING
+    if status is not state.status:
+        decision.say(StatusChanged, status=status.value)
+
+
+def _result(graph: Graph, state: Execution) -> Any:
+    """The output of the last step; of several last steps that ran, their outputs by id."""
+    outputs = {
+        step_id: state.steps[step_id].output
+        for step_id in graph.sinks
+        if state.steps[step_id].status is StepStatus.COMPLETED
+    }
+    return next(iter(outputs.values())) if len(outputs) == 1 else outputs or None

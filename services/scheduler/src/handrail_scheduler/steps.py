@@ -1,0 +1,159 @@
+"""How a step of each type begins. A new step type gets its function here, and its parameters in `handrail_graph`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from handrail_contracts.envelope import ErrorInfo, utc
+from handrail_contracts.execution_events import StepStarted
+from handrail_graph import (
+    AgentParameters,
+    ApiCallParameters,
+    ApprovalParameters,
+    ConditionParameters,
+    DelayParameters,
+    ExpressionError,
+    Node,
+    StepType,
+    Template,
+    TransformParameters,
+)
+
+from handrail_scheduler.decide import Decision, complete, fail
+from handrail_scheduler.identifiers import run_id
+from handrail_scheduler.state import Execution, StepStatus
+
+RENDERED_LIMIT_BYTES = 256 * 1024
+
+
+def scope_of(decision: Decision, node: Node, references: frozenset[tuple[str, ...]]) -> dict[str, Any]:
+    """What expressions of the step see: only the steps that they name, so that cost does not grow with the workflow."""
+    state = decision.state
+    wanted = {path[1] for path in references if path[0] == "steps" and len(path) > 1}
+    return {
+        "input": state.input,
+        "context": state.context,
+        "steps": {step_id: _seen(state, step_id) for step_id in wanted if step_id in state.steps},
+        "previous_output": _previous_output(state, node),
+        "now": utc(decision.now).isoformat(),
+    }
+
+
+def _seen(state: Execution, step_id: str) -> dict[str, Any]:
+    step = state.steps[step_id]
+    return {"output": step.output, "status": step.status.value}
+
+
+def _previous_output(state: Execution, node: Node) -> Any:
+    """The output of the one predecessor that ran; of several, their outputs by step; at the entry, the input."""
+    if not node.predecessors:
+        return state.input
+    outputs = {
+        step_id: state.steps[step_id].output
+        for step_id in node.predecessors
+        if step_id in state.steps and state.steps[step_id].status is StepStatus.COMPLETED
+    }
+    return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+def _say_started(decision: Decision, node: Node, **fields: Any) -> None:
+    known = decision.state.steps.get(node.id)
+    decision.say(
+        StepStarted,
+        step_id=node.id,
+        step_type=node.type.value,
+        run_id=run_id(decision.state.execution_id, node.id),
+        attempt=1 if known is None else known.attempt + 1,
+        **fields,
+    )
+
+
+def _rendered(decision: Decision, node: Node, *templates: Template) -> list[Any]:
+    return [template.render(scope_of(decision, node, template.references)) for template in templates]
+
+
+def _begin_remote(decision: Decision, node: Node, agent: str, rendered: Any) -> None:
+    deadline = None if node.timeout_seconds is None else utc(decision.now + node.timeout_seconds)
+    _say_started(decision, node, waits_for="agent", agent=agent, input=rendered, deadline=deadline)
+
+
+def _begin_trigger(decision: Decision, node: Node) -> None:
+    _say_started(decision, node)
+    complete(decision, node.id, decision.state.input)
+
+
+def _begin_agent(decision: Decision, node: Node) -> None:
+    assert isinstance(node.parameters, AgentParameters)
+    [rendered] = _rendered(decision, node, node.parameters.input)
+    _begin_remote(decision, node, node.parameters.agent, rendered)
+
+
+def _begin_api_call(decision: Decision, node: Node) -> None:
+    assert isinstance(node.parameters, ApiCallParameters)
+    call = node.parameters
+    url, headers, body = _rendered(decision, node, call.url, call.headers, call.body)
+    request = {"method": call.method, "url": url, "headers": headers, "body": body}
+    if call.expected_status:
+        request["expected_status"] = list(call.expected_status)
+    _begin_remote(decision, node, "api_call", request)
+
+
+def _begin_condition(decision: Decision, node: Node) -> None:
+    assert isinstance(node.parameters, ConditionParameters)
+    condition = node.parameters.condition
+    result = condition.evaluate(scope_of(decision, node, condition.references))
+    _say_started(decision, node)
+    complete(decision, node.id, {"result": result})
+
+
+def _begin_transform(decision: Decision, node: Node) -> None:
+    assert isinstance(node.parameters, TransformParameters)
+    [output] = _rendered(decision, node, node.parameters.output)
+    _say_started(decision, node)
+    complete(decision, node.id, output)
+
+
+def _begin_delay(decision: Decision, node: Node) -> None:
+    """The step's output is what came in, so that a delay can stand between any two steps."""
+    assert isinstance(node.parameters, DelayParameters)
+    [delay] = _rendered(decision, node, node.parameters.seconds)
+    if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= 10 * 366 * 86_400:
+        raise ExpressionError(f"a delay must be a number of seconds between 0 and ten years, not {delay!r}", "", None)
+    passed_on = _previous_output(decision.state, node)
+    _say_started(decision, node, waits_for="timer", wake_at=utc(decision.now + delay), input=passed_on)
+
+
+def _begin_approval(decision: Decision, node: Node) -> None:
+    assert isinstance(node.parameters, ApprovalParameters)
+    parameters = node.parameters
+    message, show = _rendered(decision, node, parameters.message, parameters.show)
+    timeout = parameters.timeout_seconds
+    gate = {"approvers": list(parameters.approvers), "message": str(message), "show": show}
+    deadline = None if timeout is None else utc(decision.now + timeout)
+    _say_started(decision, node, waits_for="approval", input=gate, deadline=deadline)
+
+
+_BEGIN: Mapping[StepType, Callable[[Decision, Node], None]] = {
+    StepType.TRIGGER: _begin_trigger,
+    StepType.AGENT_EXECUTION: _begin_agent,
+    StepType.API_CALL: _begin_api_call,
+    StepType.CONDITION: _begin_condition,
+    StepType.DATA_TRANSFORM: _begin_transform,
+    StepType.DELAY: _begin_delay,
+    StepType.HUMAN_APPROVAL: _begin_approval,
+}
+
+
+def _guarded(begin: Callable[[Decision, Node], None]) -> Callable[[Decision, Node], None]:
+    """A step whose expressions can't be evaluated fails, with the expression's own error."""
+
+    def begin_or_fail(decision: Decision, node: Node) -> None:
+        try:
+            begin(decision, node)
+        except ExpressionError as error:
+            _say_started(decision, node)
+            fail(decision, node.id, ErrorInfo(code="VALIDATION_ERROR", message=f"step {node.id}: {error}"))
+
+    return begin_or_fail
+
+
+BEGIN: Mapping[str, Callable[[Decision, Node], None]] = {kind: _guarded(begin) for kind, begin in _BEGIN.items()}
