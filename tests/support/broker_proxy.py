@@ -80,6 +80,7 @@ class Rule:
     where: Callable[[Frame], bool] = _always
     times: int | None = 1
     hits: list[Frame] = field(default_factory=list)
+    silenced: list[Link] = field(default_factory=list)
     _met: asyncio.Condition = field(default_factory=asyncio.Condition)
     _released: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -136,9 +137,11 @@ class BrokerProxy(Proxy):
         return rule
 
     def remove(self, rule: Rule) -> None:
-        """Takes a fault away and frees what it held."""
+        """Takes a fault away: frees what it held, and resets the connections that it silenced (they have a gap)."""
         self._rules.remove(rule)
         rule.release()
+        for link in rule.silenced:
+            link.abort()
 
     def heal(self) -> None:
         """Takes every fault away and resumes."""
@@ -194,6 +197,7 @@ class BrokerProxy(Proxy):
             case Drop():
                 return None
             case Silence():
+                rule.silenced.append(link)
                 await self._swallow(link, frame.direction)
             case Delay(seconds):
                 await asyncio.sleep(seconds)

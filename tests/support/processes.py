@@ -4,7 +4,6 @@ import asyncio
 import atexit
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,18 +14,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx2
+from handrail.embedded.process import die_with_parent, free_port
 
 HOST = "127.0.0.1"
 POLL_SECONDS = 0.02
 SERVICES = ("gateway", "scheduler", "agent-runner", "approvals", "projector")
 
 _alive: set["Process"] = set()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +74,7 @@ class Process:
                 env=os.environ | dict(self.env),
                 cwd=self.cwd,
                 start_new_session=True,
+                preexec_fn=die_with_parent,
             )
         self.starts += 1
         _alive.add(self)

@@ -46,7 +46,9 @@ async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec], replicas: 
     answer = await admin.create_topics(topics)
     for name, code, *rest in answer.topic_errors:
         if code and for_code(code) is not TopicAlreadyExistsError:
-            raise TopicMismatch(f"the broker did not create topic {name}: {rest[0] if rest else for_code(code).__name__}")
+            raise TopicMismatch(
+                f"the broker did not create topic {name}: {rest[0] if rest else for_code(code).__name__}"
+            )
 
 
 async def _check(admin: AIOKafkaAdminClient, names: list[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from support.processes import Process, ServiceCluster, free_port
+from support.processes import Process, ServiceCluster
 
 STAND_IN = """
 import http.server, json, os, signal, sys
@@ -155,5 +155,26 @@ async def test_a_service_that_dies_at_its_start_is_told_with_its_log(tmp_path: P
         await services.start()
 
 
-def test_free_ports_differ() -> None:
-    assert len({free_port() for _ in range(20)}) > 1
+async def test_nothing_outlives_the_process_that_started_it(tmp_path: Path) -> None:
+    code = """
+import pathlib, sys, time
+from support.processes import Process
+child = Process("child", (sys.executable, "-c", "import time; time.sleep(60)"), pathlib.Path(sys.argv[1])).start()
+print("child", child.pid, flush=True)
+time.sleep(60)
+"""
+    tests = str(Path(__file__).parents[2])
+    command = (sys.executable, "-c", code, str(tmp_path / "child"))
+    parent = Process("parent", command, tmp_path / "parent", {"PYTHONPATH": tests}).start()
+    child = int((await parent.printed("child")).split()[1])
+    parent.kill()
+    async with asyncio.timeout(10):
+        while runs(child):  # noqa: ASYNC110  a process that is not ours tells us nothing
+            await asyncio.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False

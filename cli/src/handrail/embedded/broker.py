@@ -115,7 +115,9 @@ class EmbeddedBroker:
             self._child.log.unlink(missing_ok=True)
             self._child.start([*java, "kafka.Kafka", properties], cwd=self.data_dir)
         except OSError as error:
-            raise EmbeddedError(f"{self.data_dir} can't be written ({error.strerror}). Free some space or choose another folder with --data-dir.") from error
+            raise EmbeddedError(
+                f"{self.data_dir} can't be written ({error.strerror}). Free some space or choose another folder with --data-dir."
+            ) from error
 
     def wait_ready(self, timeout: float = 40.0) -> None:
         """Returns when the broker accepts connections; raises `EmbeddedError` with the cause if it does not."""
@@ -164,7 +166,9 @@ class EmbeddedBroker:
         if "No space left on device" in text:
             return EmbeddedError(f"the disk that holds {self.data_dir} is full. Free some space and start again.")
         if "Address already in use" in text or "BindException" in text:
-            return EmbeddedError(f"port {self.port} was taken while the broker started. Start again, or choose another port.")
+            return EmbeddedError(
+                f"port {self.port} was taken while the broker started. Start again, or choose another port."
+            )
         marks = ("meta.properties", "InconsistentClusterId", "Corrupt", "corrupt", "Invalid cluster.id", "checksum")
         if any(mark in text for mark in marks):
             return EmbeddedError(

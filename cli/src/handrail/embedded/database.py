@@ -117,11 +117,24 @@ class EmbeddedDatabase:
         folder = os.open(self._cluster, os.O_RDONLY)
         try:
             done = subprocess.run(
-                [*self._as_user(), str(_binaries() / "initdb"), "-D", ".", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"],
+                [
+                    *self._as_user(),
+                    str(_binaries() / "initdb"),
+                    "-D",
+                    ".",
+                    "-U",
+                    USER,
+                    "-A",
+                    "trust",
+                    "-E",
+                    "UTF8",
+                    "--locale=C",
+                    "-N",
+                ],
                 capture_output=True,
                 text=True,
                 check=False,
-                preexec_fn=lambda: os.fchdir(folder),  # noqa: PLW1509
+                preexec_fn=lambda: os.fchdir(folder),
             )
         finally:
             os.close(folder)
@@ -129,7 +142,19 @@ class EmbeddedDatabase:
             raise self._why(done.stdout + done.stderr)
 
     def _psql(self, statement: str, database: str = "postgres") -> "subprocess.CompletedProcess[str]":
-        command = [str(_binaries() / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database, "-Atqc", statement]
+        command = [
+            str(_binaries() / "psql"),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-U",
+            USER,
+            "-d",
+            database,
+            "-Atqc",
+            statement,
+        ]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def _answers(self) -> bool:
@@ -145,8 +170,17 @@ class EmbeddedDatabase:
         if "No space left on device" in output:
             return EmbeddedError(f"the disk that holds {self.data_dir} is full. Free some space and start again.")
         if "could not bind" in output or "Address already in use" in output:
-            return EmbeddedError(f"port {self.port} was taken while the database started. Start again, or choose another port.")
-        marks = ("invalid checkpoint", "could not open file", "PANIC", "incompatible", "not a valid data directory", "invalid")
+            return EmbeddedError(
+                f"port {self.port} was taken while the database started. Start again, or choose another port."
+            )
+        marks = (
+            "invalid checkpoint",
+            "could not open file",
+            "PANIC",
+            "incompatible",
+            "not a valid data directory",
+            "invalid",
+        )
         if any(mark in output for mark in marks):
             return EmbeddedError(
                 f"the database in {self._cluster} is damaged. Remove that folder: the read models are rebuilt from the topics "

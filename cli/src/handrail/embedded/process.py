@@ -95,7 +95,7 @@ class Child:
                 env=dict(os.environ if env is None else env),
                 cwd=None if isinstance(cwd, int) else cwd,
                 start_new_session=True,
-                preexec_fn=prepare,  # noqa: PLW1509  # the supervisor starts children from its main thread only
+                preexec_fn=prepare,  # the supervisor starts children from its main thread only
             )
 
     def wait_until(self, ready: Callable[[], bool], timeout: float, why: Callable[[str], EmbeddedError]) -> None:

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     agents_file: Path | None = None
     runner_concurrency: int = Field(256, ge=1)
     result_limit_bytes: int = 256 * 1024
+    allow_private_networks: bool = True  # the embedded default runs its agents on this machine; production says false
 
     auth_jwks_file: Path | None = None
     auth_issuer: str = "handrail-dev"

@@ -117,7 +117,7 @@ class Authenticator:
             user,
             _select(claims, "organization", _one(headers, "x-elevaite-organizationid")),
             _select(claims, "project", _one(headers, "x-elevaite-projectid")),
-            float(claims["exp"]),
+            claims["exp"],
         )
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -137,6 +137,7 @@ class Authenticator:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "aud", "iss", "sub"], "strict_aud": False},
             )
+            claims["exp"] = float(claims["exp"])
         except jwt.ExpiredSignatureError:
             raise unauthenticated("The token has expired; get a new one.") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:

@@ -26,7 +26,9 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return  # no WebSocket and no lifespan here: a kind of connection that nobody checks does not exist
+            if scope["type"] == "websocket":  # there is none here; before anybody adds one, it is checked here
+                await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
@@ -105,7 +107,7 @@ def _check(scope: Scope, body: bytes) -> None:
     except orjson.JSONDecodeError as error:
         raise invalid(f"The body is not JSON: {error}") from None
     for depth, level in enumerate(_levels(value)):
-        if depth > MAX_JSON_DEPTH:
+        if depth >= MAX_JSON_DEPTH and any(isinstance(item, (dict, list)) for item in level):
             raise invalid(f"The body is nested deeper than {MAX_JSON_DEPTH} levels.")
         if b"\\u0000" in body and any(_has_nul(item) for item in level):
             raise invalid("The body has a text with a NUL character (\\u0000), which cannot be stored.")

@@ -1,0 +1,20 @@
+"""Agents by kind. A new kind gets its module here and its line in `MAKERS`."""
+
+from collections.abc import Callable, Mapping
+
+from handrail_contracts.steps import AgentRegistered
+from handrail_runtime.settings import Settings
+
+from handrail_agent_runner.agents.base import Agent, AgentFailure
+from handrail_agent_runner.agents.http import make_http_agent
+from handrail_agent_runner.agents.python import make_python_agent
+from handrail_agent_runner.agents.scripted import make_scripted_agent
+
+Maker = Callable[[AgentRegistered, Settings], Agent]
+MAKERS: Mapping[str, Maker] = {
+    "http": make_http_agent,
+    "python": make_python_agent,
+    "scripted": make_scripted_agent,
+}
+
+__all__ = ["MAKERS", "Agent", "AgentFailure"]

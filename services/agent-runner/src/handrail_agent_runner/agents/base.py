@@ -1,0 +1,27 @@
+"""What an agent is to the runner."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from handrail_contracts.envelope import ErrorInfo, JsonObject
+from handrail_contracts.steps import StepRequested
+
+Progress = Callable[[str, JsonObject], None]
+"""Tells something before the end: kind (`delta`, `tool_call`, ...) and data. Best effort."""
+
+
+class AgentFailure(Exception):
+    """The attempt failed in a way that has a public code."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.info = ErrorInfo(code=code, message=message[:2000], retryable=retryable)
+
+
+class Agent(Protocol):
+    """Runs one attempt of a step. May be cancelled at any await. Raises `AgentFailure`, or anything: that is AGENT_ERROR."""
+
+    inline: Callable[[Any, JsonObject], Any] | None
+    """A plain, quick function that may run on the loop itself, for agents that have nothing to wait for."""
+
+    async def execute(self, request: StepRequested, progress: Progress) -> Any: ...

@@ -1,0 +1,76 @@
+"""Answers on their way to the bus: kept until they have arrived, whatever happens to the broker in between."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from handrail_runtime import bus
+from handrail_runtime.errors import Unavailable
+from handrail_runtime.outbox import Outbox, Parcel
+from handrail_runtime.settings import Settings
+
+log = structlog.get_logger()
+
+
+class Answers:
+    """Publishes parcels; after a fault, everything unconfirmed is published again by a new producer, with the same ids."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._unconfirmed: dict[int, tuple[list[Parcel], Callable[[], None]]] = {}
+        self._next = 0
+        self._outbox: Outbox | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._healing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._producer = await bus.start_producer(self._settings, "handrail-agent-runner")
+        self._outbox = Outbox(self._producer, self._fault, self._settings.send_timeout_seconds)
+
+    @property
+    def unconfirmed(self) -> int:
+        return len(self._unconfirmed)
+
+    def publish(self, parcels: list[Parcel], delivered: Callable[[], None]) -> None:
+        number = self._next
+        self._next += 1
+        self._unconfirmed[number] = (parcels, delivered)
+        if self._outbox is not None:
+            self._outbox.put(parcels, partial(self._confirmed, number))
+
+    def _confirmed(self, number: int) -> None:
+        entry = self._unconfirmed.pop(number, None)
+        if entry is not None:
+            entry[1]()
+
+    def _fault(self, error: Exception) -> None:
+        log.warning("answers_delayed", unconfirmed=len(self._unconfirmed), error=str(error))
+        self._healing = asyncio.create_task(self._heal(), name="answers-heal")
+
+    async def _heal(self) -> None:
+        old_outbox, old_producer, self._outbox = self._outbox, self._producer, None
+        if old_outbox is not None:
+            await old_outbox.close()
+        await bus.stop(old_producer, 2.0)
+        while self._outbox is None:
+            try:
+                await self.start()
+            except Unavailable:
+                await asyncio.sleep(0.5)
+        for number, (parcels, _) in list(self._unconfirmed.items()):
+            self._outbox.put(parcels, partial(self._confirmed, number))
+
+    async def drain(self, timeout: float) -> None:
+        """Waits for what is unconfirmed, as long as the time allows."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while self._unconfirmed and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        if self._healing is not None:
+            self._healing.cancel()
+        if self._outbox is not None:
+            await self._outbox.close()
+        await bus.stop(self._producer)

@@ -1,0 +1,88 @@
+"""Puts the agent-runner together."""
+
+import asyncio
+import time
+
+import structlog
+from aiokafka.errors import KafkaError
+from handrail_contracts import topics
+from handrail_contracts.codec import cloud_event_headers, encode
+from handrail_runtime import bus
+from handrail_runtime.errors import Fenced, Unavailable
+from handrail_runtime.outbox import Parcel, await_all, send_batches
+from handrail_runtime.service import Health
+from handrail_runtime.settings import Settings
+from handrail_runtime.tables import TopicTable
+
+from handrail_agent_runner.registry import Registry, agents_of_file
+from handrail_agent_runner.runner import SOURCE, Runner
+
+log = structlog.get_logger()
+
+PORT = 8002
+FOLLOW_SECONDS = 0.2
+
+
+async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
+    registry = Registry(settings)
+    table = TopicTable(settings, topics.AGENT_REGISTERED, registry.add)
+    following: asyncio.Task[None] | None = None
+    try:
+        await _until_broker_answers(table, health, stop)
+        await _register_file(settings, registry)
+        following = asyncio.create_task(_follow(table), name="agents")
+        while not stop.is_set():
+            runner = Runner(settings, health, registry)
+            try:
+                await runner.run(stop)
+            except (Fenced, Unavailable, KafkaError, TimeoutError) as error:
+                health.set_not_ready(f"recovering: {error}")
+                log.warning("runner_starts_over", error=str(error) or repr(error))
+                await asyncio.sleep(0.5)
+            finally:
+                await runner.close()
+    finally:
+        if following is not None:
+            following.cancel()
+        await table.close()
+
+
+async def _until_broker_answers(table: TopicTable, health: Health, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            await table.catch_up()
+            return
+        except Unavailable as error:
+            health.set_not_ready(str(error))
+            await asyncio.sleep(0.5)
+
+
+async def _register_file(settings: Settings, registry: Registry) -> None:
+    """Publishes the agents of the file that are not registered as the file says, so that everybody knows them."""
+    if settings.agents_file is None:
+        return
+    parcels = []
+    for entry in agents_of_file(settings.agents_file, time.time()):
+        known = registry.registered(entry.agent)
+        if known is None or known.event_id != entry.event_id:
+            headers = cloud_event_headers(entry, SOURCE)
+            parcels.append(Parcel(topics.AGENT_REGISTERED, entry.agent, encode(entry), headers, 0))
+            registry.add(entry)
+    if not parcels:
+        return
+    producer = await bus.start_producer(settings, "handrail-agent-runner-registration")
+    try:
+        futures = await send_batches(producer, topics.AGENT_REGISTERED, 0, parcels)
+        await await_all(futures, settings.send_timeout_seconds)
+    finally:
+        await bus.stop(producer)
+
+
+async def _follow(table: TopicTable) -> None:
+    """New registrations, soon after they were made."""
+    while True:
+        await asyncio.sleep(FOLLOW_SECONDS)
+        try:
+            await table.catch_up()
+        except (Unavailable, KafkaError, TimeoutError) as error:
+            log.warning("agents_not_followed", error=str(error))

@@ -1,0 +1,69 @@
+"""The agents that are known: from the agents file, and from `agent.registered`, where the latest word counts."""
+
+import asyncio
+from pathlib import Path
+
+import orjson
+from handrail_contracts.envelope import utc
+from handrail_contracts.ids import derive
+from handrail_contracts.steps import AgentRegistered, StepRequested
+from handrail_runtime.settings import Settings
+
+from handrail_agent_runner.agents import MAKERS, Agent, AgentFailure
+from handrail_agent_runner.agents.api_call import ApiCall
+
+LATE_REGISTRATION_SECONDS = 2.0
+
+
+class Registry:
+    """Agents by name; an agent is made when it is first needed, and again when its registration changes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._registered: dict[str, AgentRegistered] = {}
+        self._made: dict[str, Agent] = {}
+        self._changed = asyncio.Event()
+        self._api_call = ApiCall(settings)
+
+    def add(self, registered: AgentRegistered) -> None:
+        self._made.pop(registered.agent, None)
+        if registered.removed:
+            self._registered.pop(registered.agent, None)
+        else:
+            self._registered[registered.agent] = registered
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def registered(self, name: str) -> AgentRegistered | None:
+        return self._registered.get(name)
+
+    def find(self, request: StepRequested) -> Agent | None:
+        """The agent of a request if it is known. Raises `AgentFailure` if it can't be made."""
+        if request.kind == "api_call":
+            return self._api_call
+        made = self._made.get(request.agent)
+        if made is None and (registered := self._registered.get(request.agent)) is not None:
+            made = self._made[request.agent] = MAKERS[registered.kind](registered, self._settings)
+        return made
+
+    async def wait_for(self, request: StepRequested) -> Agent:
+        """Like `find`, but gives a registration that is on its way a moment. Raises `AgentFailure` if none comes."""
+        deadline = asyncio.get_running_loop().time() + LATE_REGISTRATION_SECONDS
+        while (agent := self.find(request)) is None:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                message = f"no agent {request.agent!r} is registered; register it (PUT /api/v1/agents/{request.agent})"
+                raise AgentFailure("UNKNOWN_AGENT", message, retryable=False)
+            try:
+                await asyncio.wait_for(self._changed.wait(), left)
+            except TimeoutError:
+                pass
+        return agent
+
+
+def agents_of_file(path: Path, now: float) -> list[AgentRegistered]:
+    """The registrations of an agents file: a JSON list of objects with `agent`, `kind` and `config`."""
+    return [
+        AgentRegistered(event_id=derive("agents_file", orjson.dumps(entry)), occurred_at=utc(now), **entry)
+        for entry in orjson.loads(path.read_bytes())
+    ]
