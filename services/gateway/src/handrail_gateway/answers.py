@@ -5,12 +5,18 @@ from typing import Any
 import orjson
 from starlette.responses import JSONResponse
 
-from handrail_gateway.database import Row
+from handrail_gateway.database import Json, Row
 
 
 class Answer(JSONResponse):
     def render(self, content: Any) -> bytes:
-        return orjson.dumps(content, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
+        return orjson.dumps(content, _as_it_is, orjson.OPT_UTC_Z)
+
+
+def _as_it_is(value: Any) -> orjson.Fragment:
+    if not isinstance(value, Json):
+        raise TypeError(f"no way to write a {type(value).__name__}")
+    return orjson.Fragment(value.text)
 
 
 def renamed(row: Row, identifier: str, *drop: str) -> dict[str, Any]:
@@ -18,6 +24,6 @@ def renamed(row: Row, identifier: str, *drop: str) -> dict[str, Any]:
     return {"id": row[identifier]} | {name: row[name] for name in row if name != identifier and name not in drop}
 
 
-def parsed(column: Any) -> Any:
+def parsed(column: Json | None) -> Any:
     """The value of a JSON column."""
-    return None if column is None else orjson.loads(column.contents)
+    return None if column is None else orjson.loads(column.text)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import orjson
 
 from handrail_gateway.problems import invalid, unavailable
 
@@ -39,9 +38,18 @@ def queries() -> Mapping[str, str]:
     return found
 
 
+class Json:
+    """A JSON column as the database wrote it: passed on unparsed."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 async def _prepare(connection: Any) -> None:
     for name in ("json", "jsonb"):
-        await connection.set_type_codec(name, schema="pg_catalog", format="text", encoder=str, decoder=orjson.Fragment)
+        await connection.set_type_codec(name, schema="pg_catalog", format="text", encoder=str, decoder=Json)
 
 
 class Database:

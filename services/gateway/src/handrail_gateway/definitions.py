@@ -14,7 +14,7 @@ from handrail_gateway.answers import parsed
 from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
-from handrail_gateway.idempotency import fingerprint, key_reused, request_id
+from handrail_gateway.idempotency import key_reused, request_id
 from handrail_gateway.problems import Problem, conflict, invalid, not_found, unavailable
 
 Document = dict[str, Any]
@@ -77,8 +77,9 @@ async def create(gateway: Gateway, caller: Caller, document: Document, key: str 
     if not await _publish(gateway, message):
         # Nobody else can have this id, so the acknowledgement is enough; reads will wait for the projector.
         return _row_of(message)
-    saved = await gateway.database.row("workflow_version", *whose, 1)
-    return _row_of(message) if saved is None else _same(saved, document)
+    if key is not None and (saved := await gateway.database.row("workflow_version", *whose, 1)) is not None:
+        return _same(saved, document)
+    return _row_of(message)
 
 
 async def save_next(
@@ -124,7 +125,7 @@ async def _saved(
 
 
 def _same(row: Row, document: Document) -> Row:
-    if fingerprint(parsed(row["definition"])) != fingerprint(document):
+    if parsed(row["definition"]) != document:
         raise key_reused()
     return row
 

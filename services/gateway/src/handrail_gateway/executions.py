@@ -12,7 +12,7 @@ from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.definitions import newest_version
 from handrail_gateway.gateway import Gateway
-from handrail_gateway.idempotency import fingerprint, key_reused, request_id
+from handrail_gateway.idempotency import key_reused, request_id
 from handrail_gateway.problems import Problem, not_found
 from handrail_gateway.schemas import ExecuteRequest
 
@@ -75,7 +75,7 @@ async def _earlier(gateway: Gateway, caller: Caller, execution_id: str) -> Row |
 def _again(earlier: Row, message: WorkflowStarted) -> dict[str, Any]:
     for name in ("trigger", "input", "context"):
         stored = earlier[name]
-        if stored is not None and fingerprint(parsed(stored)) != fingerprint(getattr(message, name)):
+        if stored is not None and parsed(stored) != getattr(message, name):
             raise key_reused()
     return _accepted(message.execution_id, message.workflow_id, earlier["status"], earlier["started_at"])
 

@@ -1,0 +1,1 @@
+DELETE FROM agents WHERE agent = any($1::text[])

@@ -1,0 +1,1 @@
+SELECT topic, partition, next_offset, epoch, next_seq FROM positions

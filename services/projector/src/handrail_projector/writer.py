@@ -1,0 +1,180 @@
+"""Writes a batch and the positions it brings the projector to, in one transaction."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import orjson
+from handrail_contracts.journal import JournalFilter
+
+from handrail_projector.projections import Batch
+from handrail_projector.statements import statement
+
+Place = tuple[str, int]
+
+
+class PositionMoved(Exception):
+    """Somebody else has advanced a position, or a replay has put another schema in place: read the positions again."""
+
+
+@dataclass(slots=True)
+class Position:
+    """Where to read on in a partition; for journals also which records count from there."""
+
+    next_offset: int
+    filter: JournalFilter
+
+
+async def read_positions(connection: asyncpg.Connection) -> dict[Place, Position]:
+    rows = await connection.fetch(statement("positions"))
+    return {
+        (row["topic"], row["partition"]): Position(row["next_offset"], JournalFilter(row["epoch"], row["next_seq"]))
+        for row in rows
+    }
+
+
+async def create_positions(connection: asyncpg.Connection, starts: Mapping[Place, int]) -> None:
+    places = list(starts)
+    await connection.execute(
+        statement("positions_create"), [p[0] for p in places], [p[1] for p in places], [starts[p] for p in places]
+    )
+
+
+async def write(
+    connection: asyncpg.Connection, batch: Batch, before: Mapping[Place, int], after: Mapping[Place, Position]
+) -> None:
+    """All or nothing. Raises `PositionMoved` if the batch does not continue where the read models are."""
+    async with connection.transaction():
+        await _advance(connection, before, after)
+        await _write_executions(connection, batch)
+        await _write_steps(connection, batch)
+        if batch.history:
+            await connection.copy_records_to_table("execution_history", records=batch.history)
+        await _write_approvals(connection, batch)
+        await _write_tables(connection, batch)
+
+
+async def _advance(
+    connection: asyncpg.Connection, before: Mapping[Place, int], after: Mapping[Place, Position]
+) -> None:
+    places = list(after)
+    done = await connection.execute(
+        statement("positions_advance"),
+        [place[0] for place in places],
+        [place[1] for place in places],
+        [before[place] for place in places],
+        [after[place].next_offset for place in places],
+        [after[place].filter.epoch for place in places],
+        [after[place].filter.next_seq for place in places],
+    )
+    if done != f"UPDATE {len(places)}":
+        raise PositionMoved(f"{done}, but {len(places)} positions were to advance")
+
+
+def _columns(rows: Iterable[tuple[Any, ...]], count: int) -> list[list[Any]]:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return columns or [[] for _ in range(count)]
+
+
+async def _write_executions(connection: asyncpg.Connection, batch: Batch) -> None:
+    begun = [
+        (
+            execution_id, row.workflow_id, row.workflow_version, row.user_id, row.organization_id, row.project_id,
+            row.session_id, change.status, row.trigger, row.input, row.context, change.result, change.error,
+            row.started_at, change.completed_at, change.last_n,
+        )
+        for execution_id, (row, change) in batch.executions.items()
+        if row is not None
+    ]  # fmt: skip
+    changed = [
+        (execution_id, change.status, change.last_n, change.result, change.error, change.completed_at)
+        for execution_id, (row, change) in batch.executions.items()
+        if row is None
+    ]
+    pending = [
+        (
+            message.execution_id, message.workflow_id, message.workflow_version, message.user_id,
+            message.organization_id, message.project_id, message.session_id, orjson.dumps(message.trigger).decode(),
+            None if message.input is None else orjson.dumps(message.input).decode(),
+            orjson.dumps(message.context).decode(), message.occurred_at,
+        )
+        for execution_id, message in batch.pending.items()
+        if execution_id not in batch.executions
+    ]  # fmt: skip
+    if begun:
+        await connection.execute(statement("executions_begun"), *_columns(begun, 16))
+    if changed:
+        await connection.execute(statement("executions_changed"), *_columns(changed, 6))
+    if pending:
+        await connection.execute(statement("executions_pending"), *_columns(pending, 11))
+
+
+async def _write_steps(connection: asyncpg.Connection, batch: Batch) -> None:
+    begun = [
+        (
+            execution_id, step_id, row.step_type, row.run_id, row.agent, change.status, row.attempt, row.waits_for,
+            row.input, change.output, change.error, row.started_at, change.completed_at, change.wake_at, row.deadline,
+            row.first_n,
+        )
+        for (execution_id, step_id), (row, change) in batch.steps.items()
+        if row is not None
+    ]  # fmt: skip
+    changed = [
+        (execution_id, step_id, change.status, change.output, change.error, change.completed_at, change.wake_at)
+        for (execution_id, step_id), (row, change) in batch.steps.items()
+        if row is None
+    ]
+    if begun:
+        await connection.execute(statement("steps_begun"), *_columns(begun, 16))
+    if changed:
+        await connection.execute(statement("steps_changed"), *_columns(changed, 7))
+
+
+async def _write_approvals(connection: asyncpg.Connection, batch: Batch) -> None:
+    if batch.opened:
+        await connection.executemany(statement("approvals_opened"), batch.opened.values())
+    if batch.closed:
+        await connection.executemany(statement("approvals_closed"), batch.closed.values())
+    if batch.approval_history:
+        await connection.copy_records_to_table("approval_history", records=batch.approval_history)
+
+
+async def _write_tables(connection: asyncpg.Connection, batch: Batch) -> None:
+    if batch.versions:
+        await connection.executemany(
+            statement("versions"),
+            [
+                (
+                    d.workflow_id, d.version, d.user_id, d.organization_id, d.project_id, d.name,
+                    orjson.dumps(d.definition).decode(), d.active, d.event_id, d.occurred_at,
+                )
+                for d in batch.versions.values()
+            ],
+        )  # fmt: skip
+    if batch.agents:
+        await _write_agents(connection, batch)
+    if batch.letters:
+        await connection.executemany(
+            statement("dead_letters"),
+            [
+                (x.event_id, x.service, x.code, x.reason, x.topic, x.partition, x.offset, x.execution_id, x.occurred_at)
+                for x in batch.letters.values()
+            ],
+        )
+
+
+async def _write_agents(connection: asyncpg.Connection, batch: Batch) -> None:
+    present = [
+        (
+            a.agent, a.kind, a.name, a.description, list(a.capabilities), a.organization_id, a.project_id,
+            orjson.dumps(a.config).decode(), a.occurred_at,
+        )
+        for a in batch.agents.values()
+        if not a.removed
+    ]  # fmt: skip
+    if present:
+        await connection.executemany(statement("agents"), present)
+    removed = [a.agent for a in batch.agents.values() if a.removed]
+    if removed:
+        await connection.execute(statement("agents_removed"), removed)
