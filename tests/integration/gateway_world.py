@@ -1,40 +1,56 @@
-"""A gateway over the real broker and database, with stand-ins for the services that are not under test.
-
-The scheduler's and approvals' part is played by journals that the test writes; the projector's by a few statements that
-fill the read models from the topics as the agreed schema says.
-"""
+"""A gateway over the real broker and database: how tests make it, talk to it, and tell it what other services did."""
 
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import asyncpg
 import httpx2
 import orjson
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
+from handrail_contracts.approval_events import ApprovalOpened, ApprovalRecord
 from handrail_contracts.codec import encode
 from handrail_contracts.envelope import utc
+from handrail_contracts.execution_events import (
+    ExecutionCompleted,
+    ExecutionRecord,
+    ExecutionStarted,
+    StepCompleted,
+    StepStarted,
+)
 from handrail_contracts.ids import partition_of
-from handrail_contracts.journal import JournalFilter, Record, Verdict, claim_header, record_header
-from handrail_contracts.topics import EXECUTION_PARTITIONS, catalogue
+from handrail_contracts.journal import Source
+from handrail_contracts.steps import StepProgressed
+from handrail_contracts.topics import catalogue
+from handrail_gateway import schemas
 from handrail_gateway.app import GatewayService
 from handrail_runtime import bus
 from handrail_runtime.service import Health, serve_http
 from handrail_runtime.settings import Settings
+from integration.gateway_stand_ins import Journal, StandInProjector
+from pydantic import BaseModel
 from unit.gateway.builders import AUDIENCE, ISSUER, Issuer
 
-PROJECTED = ("workflow.defined", "workflow.started", "execution.events", "approval.events", "agent.registered")
-ENDS = {
-    "execution.completed": "completed",
-    "execution.failed": "failed",
-    "execution.rejected": "failed",
-    "execution.cancelled": "cancelled",
-    "execution.timed_out": "timeout",
+TENANT = {"user_id": "ada", "organization_id": "acme", "project_id": "apollo"}
+SUPPORT = {
+    "name": "Customer Support Agent",
+    "description": "Handle customer inquiries",
+    "steps": [
+        {"step_id": "trigger", "step_type": "trigger", "parameters": {"kind": "chat"}, "next_steps": ["agent"]},
+        {"step_id": "agent", "step_type": "agent_execution", "parameters": {"agent_id": "helper"}, "next_steps": []},
+    ],
+}
+MARKETING = {
+    "name": "Content Marketing Pipeline",
+    "tasks": [
+        {"agent": "helper", "input": {"topic": "AI in healthcare"}},
+        {"agent": "helper", "input": {"content": "{{previous_output}}"}},
+    ],
 }
 
 
@@ -46,208 +62,33 @@ def free_port() -> int:
 
 
 @dataclass
-class Journal:
-    """One journal topic, written as its owner writes it: a claim first, then records in sequence."""
-
-    producer: AIOKafkaProducer
-    topic: str
-    _filters: dict[int, JournalFilter] = field(default_factory=dict)
-    _ends: dict[int, int] = field(default_factory=dict)
-
-    async def append(self, key: str, record: Record) -> None:
-        partition = partition_of(key, EXECUTION_PARTITIONS)
-        if partition not in self._filters:
-            await self.claim(partition)
-        state = self._filters[partition]
-        header = record_header(state.epoch, state.next_seq)
-        sent = await self.producer.send_and_wait(self.topic, encode(record), key.encode(), partition, headers=[header])
-        assert state.take(sent.offset, [header]) is Verdict.ACCEPTED
-
-    async def claim(self, partition: int) -> None:
-        state = self._filters.setdefault(partition, JournalFilter())
-        header = claim_header(state.epoch, "test")
-        sent = await self.producer.send_and_wait(self.topic, b"{}", b"claim", partition, headers=[header])
-        assert state.take(sent.offset, [header]) is Verdict.CLAIM
-
-    async def foreign(self, key: str, value: bytes, epoch: int = -7) -> None:
-        """A record of an owner that was fenced out: no reader may take it."""
-        partition = partition_of(key, EXECUTION_PARTITIONS)
-        await self.producer.send_and_wait(self.topic, value, key.encode(), partition, headers=[record_header(epoch, 0)])
-
-
-@dataclass
-class StandInProjector:
-    """Fills the read models, one transaction a batch, positions in it. `pause` holds it back."""
-
-    settings: Settings
-    paused: bool = False
-    _filters: dict[TopicPartition, JournalFilter] = field(default_factory=dict)
-
-    async def run(self) -> None:
-        reader = await bus.start_reader(self.settings, "test-projector", max_wait_ms=20)
-        places = [TopicPartition(topic, p) for topic in PROJECTED for p in range(catalogue()[topic].partitions)]
-        connection = await asyncpg.connect(self.settings.database_url, server_settings={"search_path": "handrail"})
-        try:
-            reader.assign(places)
-            for place, offset in (await bus.begin_offsets(reader, places)).items():
-                reader.seek(place, offset)
-            while True:
-                fetched = await reader.getmany(timeout_ms=20)
-                while self.paused:
-                    await asyncio.sleep(0.01)
-                async with connection.transaction():
-                    for place, records in fetched.items():
-                        await self._project(connection, place, records)
-        finally:
-            await bus.stop(reader)
-            await connection.close()
-
-    async def _project(self, connection: Any, place: TopicPartition, records: Sequence[Any]) -> None:
-        state = self._filters.setdefault(place, JournalFilter())
-        for record in records:
-            if place.topic.endswith(".events") and state.take(record.offset, record.headers) is not Verdict.ACCEPTED:
-                continue
-            body = orjson.loads(record.value)
-            await getattr(self, "_" + place.topic.replace(".", "_"))(connection, record, body)
-        await connection.execute(
-            "INSERT INTO positions VALUES ($1, $2, $3, $4, $5) ON CONFLICT (topic, partition) DO UPDATE"
-            " SET next_offset = $3, epoch = $4, next_seq = $5",
-            place.topic,
-            place.partition,
-            records[-1].offset + 1,
-            state.epoch,
-            state.next_seq,
-        )
-
-    async def _workflow_defined(self, connection: Any, record: Any, body: Mapping[str, Any]) -> None:
-        await connection.execute(
-            "INSERT INTO workflow_versions VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
-            *(body[name] for name in ("workflow_id", "version", "user_id", "organization_id", "project_id", "name")),
-            orjson.dumps(body["definition"]).decode(),
-            body["active"],
-            body["event_id"],
-            utc(record.timestamp / 1000),
-        )
-
-    async def _workflow_started(self, connection: Any, record: Any, body: Mapping[str, Any]) -> None:
-        await connection.execute(
-            "INSERT INTO executions VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10, NULL, NULL, $11, NULL, 0)"
-            " ON CONFLICT DO NOTHING",
-            *(body.get(name) for name in ("execution_id", "workflow_id", "workflow_version", "user_id")),
-            *(body.get(name) for name in ("organization_id", "project_id", "session_id")),
-            *(orjson.dumps(body.get(name)).decode() for name in ("trigger", "input", "context")),
-            utc(record.timestamp / 1000),
-        )
-
-    async def _agent_registered(self, connection: Any, record: Any, body: Mapping[str, Any]) -> None:
-        await connection.execute("DELETE FROM agents WHERE agent = $1", body["agent"])
-        if not body["removed"]:
-            await connection.execute(
-                "INSERT INTO agents VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                *(body[name] for name in ("agent", "kind", "name", "description", "capabilities")),
-                *(body[name] for name in ("organization_id", "project_id")),
-                orjson.dumps(body["config"]).decode(),
-                utc(record.timestamp / 1000),
-            )
-
-    async def _execution_events(self, connection: Any, record: Any, body: Mapping[str, Any]) -> None:
-        events, execution_id = body["events"], body["execution_id"]
-        await connection.execute(
-            "INSERT INTO execution_history VALUES ($1, $2, $3, $4, $5, $6, 'test', $7)",
-            execution_id,
-            events[0]["n"],
-            events[-1]["n"],
-            record.partition,
-            record.offset,
-            utc(record.timestamp / 1000),
-            orjson.dumps(events).decode(),
-        )
-        for event in events:
-            if event["type"] == "execution.started":
-                await self._status(connection, execution_id, "running", event)
-            if event["type"] == "step.started":
-                await connection.execute(
-                    "INSERT INTO steps (execution_id, step_id, step_type, run_id, agent, status, attempt, started_at, first_n)"
-                    " VALUES ($1, $2, $3, $4, $5, 'running', $6, $7, $8)",
-                    execution_id,
-                    *(event.get(name) for name in ("step_id", "step_type", "run_id", "agent", "attempt")),
-                    utc(record.timestamp / 1000),
-                    event["n"],
-                )
-            if event["type"] == "step.completed":
-                await connection.execute(
-                    "UPDATE steps SET status = 'completed', output = $3, completed_at = $4"
-                    " WHERE execution_id = $1 AND step_id = $2",
-                    execution_id,
-                    event["step_id"],
-                    orjson.dumps(event.get("output")).decode(),
-                    utc(record.timestamp / 1000),
-                )
-            if event["type"] in ENDS:
-                await self._status(connection, execution_id, ENDS[event["type"]], event)
-
-    async def _status(self, connection: Any, execution_id: str, status: str, event: Mapping[str, Any]) -> None:
-        await connection.execute(
-            "UPDATE executions SET status = $2, last_n = $3, result = $4, error = $5 WHERE execution_id = $1",
-            execution_id,
-            status,
-            event["n"],
-            orjson.dumps(event.get("result")).decode(),
-            orjson.dumps(event.get("error")).decode() if "error" in event else None,
-        )
-
-    async def _approval_events(self, connection: Any, record: Any, body: Mapping[str, Any]) -> None:
-        for ordinal, event in enumerate(body["events"]):
-            if event["type"] == "approval.opened":
-                await connection.execute(
-                    "INSERT INTO approvals (approval_id, execution_id, workflow_id, step_id, user_id, organization_id,"
-                    " project_id, status, approvers, message, created_at)"
-                    " VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10)",
-                    event["approval_id"],
-                    body["execution_id"],
-                    body["workflow_id"],
-                    *(event[name] for name in ("step_id", "user_id", "organization_id", "project_id", "approvers")),
-                    event.get("message", ""),
-                    utc(record.timestamp / 1000),
-                )
-            if event["type"] == "approval.closed":
-                await connection.execute(
-                    "UPDATE approvals SET status = $2, submission_id = $3, decided_by = $4, comment = $5, decided_at = $6"
-                    " WHERE approval_id = $1",
-                    *(event[name] for name in ("approval_id", "decision", "submission_id", "by", "comment")),
-                    utc(record.timestamp / 1000),
-                )
-            await connection.execute(
-                "INSERT INTO approval_history VALUES ($1, $2, $3, $4, $5, $6)",
-                event["approval_id"],
-                record.partition,
-                record.offset,
-                ordinal,
-                utc(record.timestamp / 1000),
-                orjson.dumps(event).decode(),
-            )
-
-
-@dataclass
 class World:
     """What a test holds: clients for any caller, the journals, and the projector's brake."""
 
     url: str
     issuer: Issuer
     settings: Settings
+    direct: Settings
     projector: StandInProjector
     executions: Journal
     approvals: Journal
-    producer: AIOKafkaProducer
+    producer: Any
 
     @asynccontextmanager
     async def client(self, **claims: Any) -> AsyncIterator[httpx2.AsyncClient]:
         async with httpx2.AsyncClient(base_url=self.url, headers=self.issuer.bearer(**claims), timeout=20) as client:
             yield client
 
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[httpx2.AsyncClient]:
+        """A client of a second gateway over the same broker and database."""
+        settings, headers = self.settings.model_copy(update={"port": free_port()}), self.issuer.bearer()
+        async with serving(settings) as url, httpx2.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
+            yield client
+
     async def records(self, topic: str, key: str) -> list[dict[str, Any]]:
         """Every record of a topic with this key."""
-        reader = await bus.start_reader(self.settings, "test-look")
+        reader: Any = await bus.start_reader(self.direct, "test-look")
         try:
             place = TopicPartition(topic, partition_of(key, catalogue()[topic].partitions))
             end = (await bus.end_offsets(reader, [place]))[place]
@@ -263,9 +104,33 @@ class World:
 
 
 @asynccontextmanager
-async def world(brokers: str, database_url: str, folder: Path) -> AsyncIterator[World]:
+async def serving(settings: Settings) -> AsyncIterator[str]:
+    """Runs a gateway as `python -m handrail_gateway` does, in this process."""
+    service, health, stop = GatewayService(), Health(), asyncio.Event()
+    server = await serve_http(service.app(settings, health), settings, settings.port)
+    http = next(task for task in asyncio.all_tasks() if task.get_name() == "http" and task not in _served)
+    _served.add(http)
+    running = asyncio.create_task(service.run(settings, health, stop))
+    try:
+        await until(lambda: health.ready)
+        yield f"http://127.0.0.1:{settings.port}"
+    finally:
+        stop.set()
+        await running
+        server.should_exit = True
+        await http
+
+
+_served: set[asyncio.Task[Any]] = set()
+
+
+@asynccontextmanager
+async def world(
+    brokers: str, database_url: str, folder: Path, *, gateway_brokers: str = "", gateway_database: str = ""
+) -> AsyncIterator[World]:
+    """The gateway alone may be given other addresses, of proxies that can fail."""
     issuer = Issuer()
-    settings = Settings(
+    direct = Settings(
         brokers=brokers,
         database_url=database_url,
         port=free_port(),
@@ -274,42 +139,189 @@ async def world(brokers: str, database_url: str, folder: Path) -> AsyncIterator[
         auth_issuer=ISSUER,
         auth_audience=AUDIENCE,
     )
-    projector = StandInProjector(settings)
+    settings = direct.model_copy(
+        update={"brokers": gateway_brokers or brokers, "database_url": gateway_database or database_url}
+    )
+    projector = StandInProjector(direct)
     projecting = asyncio.create_task(projector.run())
-    service, health, stop = GatewayService(), Health(), asyncio.Event()
-    server = await serve_http(service.app(settings, health), settings, settings.port)
-    running = asyncio.create_task(service.run(settings, health, stop))
-    producer = await bus.start_producer(settings, "test")
+    producer = await bus.start_producer(direct, "test")
     try:
-        await until(lambda: health.ready)
-        yield World(
-            f"http://127.0.0.1:{settings.port}",
-            issuer,
-            settings,
-            projector,
-            Journal(producer, "execution.events"),
-            Journal(producer, "approval.events"),
-            producer,
-        )
+        async with serving(settings) as url:
+            journals = Journal(producer, "execution.events"), Journal(producer, "approval.events")
+            yield World(url, issuer, settings, direct, projector, *journals, producer)
     finally:
-        projector.paused = False
-        stop.set()
-        await running
-        await close(server)
         projecting.cancel()
         await asyncio.gather(projecting, return_exceptions=True)
         await bus.stop(producer)
 
 
-async def close(server: Any) -> None:
-    server.should_exit = True
-    await until(lambda: not any(listener.is_serving() for listener in server.servers))
-    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "http" and server.should_exit))
-
-
 async def until(true: Any, seconds: float = 20) -> None:
     """Waits for something to become true; how long it takes is not what is tested."""
-    deadline = time.monotonic() + seconds
-    while not (found := true()) and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
-    assert found, "it did not become true in time"
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def register(client: httpx2.AsyncClient, name: str) -> None:
+    body = {"kind": "http", "config": {"url": "http://127.0.0.1:1/", "headers": {"X-Key": "secret"}}}
+    assert (await client.put(f"/api/v1/agents/{name}", json=body)).status_code == 200
+
+
+def answer(response: httpx2.Response, status: int, model: type[BaseModel]) -> dict[str, Any]:
+    """The body, held to the model that the API document promises, with not a field more."""
+    assert response.status_code == status, response.text
+    body: dict[str, Any] = response.json()
+    assert set(model.model_validate(body).model_dump(exclude_unset=True)) == set(body)
+    missing = {name for name, field in model.model_fields.items() if field.is_required()} - set(body)
+    assert not missing
+    return body
+
+
+def problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert (body["status"], body["code"]) == (status, code)
+    return body
+
+
+async def created(client: httpx2.AsyncClient, document: dict[str, Any] | None = None) -> str:
+    body = answer(await client.post("/api/v1/workflows", json=document or SUPPORT), 201, schemas.WorkflowSummary)
+    return str(body["id"])
+
+
+async def started(client: httpx2.AsyncClient, workflow_id: str) -> str:
+    response = await client.post(f"/api/v1/workflows/{workflow_id}/execute", json={"trigger": {"kind": "api"}})
+    return str(answer(response, 202, schemas.ExecutionAccepted)["execution_id"])
+
+
+class Story:
+    """What the scheduler would journal about one execution, event by event."""
+
+    def __init__(self, gateway: World, execution_id: str) -> None:
+        self.gateway, self.execution_id, self.n = gateway, execution_id, 0
+
+    async def tell(self, *events: Any) -> None:
+        numbered = []
+        for make in events:
+            self.n += 1
+            numbered.append(make(n=self.n))
+        record = ExecutionRecord(
+            at=utc(time.time()),
+            execution_id=self.execution_id,
+            workflow_id="w",
+            source=Source(topic="workflow.started", offset=0),
+            events=tuple(numbered),
+        )
+        await self.gateway.executions.append(self.execution_id, record)
+
+    async def begins(self, step: str = "agent") -> None:
+        await self.tell(
+            lambda n: ExecutionStarted(n=n, workflow_version=1, **TENANT),
+            lambda n: StepStarted(
+                n=n, step_id=step, step_type="agent_execution", run_id="r", attempt=1, agent="helper"
+            ),
+        )
+
+    async def finishes_step(self, step: str = "agent", output: Any = None) -> None:
+        await self.tell(lambda n: StepCompleted(n=n, step_id=step, attempt=1, output=output))
+
+    async def ends(self, result: Any = None) -> None:
+        await self.tell(lambda n: ExecutionCompleted(n=n, result=result))
+
+    async def says(self, kind: Any, **data: Any) -> None:
+        message = StepProgressed(
+            event_id=str(uuid4()),
+            occurred_at=utc(time.time()),
+            execution_id=self.execution_id,
+            workflow_id="w",
+            step_id="agent",
+            run_id="r",
+            attempt=1,
+            kind=kind,
+            index=0,
+            data=data,
+            **TENANT,
+        )
+        partition = partition_of(self.execution_id, 12)
+        key = self.execution_id.encode()
+        await self.gateway.producer.send_and_wait("step.progressed", encode(message), key, partition)
+
+
+Heard = list[tuple[str, str | None, dict[str, Any]]]
+
+
+async def listen(
+    client: httpx2.AsyncClient,
+    execution_id: str,
+    heard: Heard,
+    *,
+    last: str | None = None,
+    stop_after: int | None = None,
+) -> int:
+    """Reads a stream into `heard` as (event, id, data) until it ends, or until so many were heard; gives the status."""
+    headers = {} if last is None else {"Last-Event-ID": last}
+    async with client.stream("GET", f"/api/executions/{execution_id}/stream", headers=headers) as response:
+        event, identifier = "", None
+        async for line in response.aiter_lines():
+            name, _, value = line.partition(": ")
+            if name == "event":
+                event = value
+            elif name == "id":
+                identifier = value
+            elif name == "data":
+                heard.append((event, identifier, orjson.loads(value)))
+                event, identifier = "", None
+                if stop_after is not None and len(heard) >= stop_after:
+                    break
+        return response.status_code
+
+
+def names(heard: Heard) -> list[str]:
+    return [event for event, _, _ in heard]
+
+
+def ids(heard: Heard) -> list[str]:
+    return [identifier for _, identifier, _ in heard if identifier is not None]
+
+
+FULL = ["connected", "status", "step_start", "step_complete", "status", "complete"]
+
+
+async def until_status(client: httpx2.AsyncClient, execution: str, status: str) -> None:
+    for _ in range(500):
+        if (await client.get(f"/api/v1/executions/{execution}")).json().get("status") == status:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{execution} did not become {status}")
+
+
+async def told(gateway: World, client: httpx2.AsyncClient) -> str:
+    """A finished execution."""
+    execution = await started(client, await created(client))
+    story = Story(gateway, execution)
+    await story.begins()
+    await story.finishes_step()
+    await story.ends({"ok": True})
+    await until_status(client, execution, "completed")
+    return execution
+
+
+async def opened(gateway: World, execution: str, *approvers: str) -> str:
+    gate = str(uuid4())
+    event = ApprovalOpened(approval_id=gate, step_id="approve", approvers=approvers, message="Please approve", **TENANT)
+    await say(gateway, execution, event)
+    return gate
+
+
+async def say(gateway: World, execution: str, *events: Any) -> None:
+    record = ApprovalRecord(at=utc(time.time()), execution_id=execution, workflow_id="w", events=events)
+    await gateway.approvals.append(execution, record)
+
+
+async def submitted(gateway: World, execution: str) -> dict[str, Any]:
+    for _ in range(200):
+        if found := await gateway.records("approval.submitted", execution):
+            return found[-1]
+        await asyncio.sleep(0.02)
+    raise AssertionError("nothing was submitted")

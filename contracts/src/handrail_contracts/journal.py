@@ -134,6 +134,9 @@ class Fences:
         if stamp.epoch > self.highest.get(stamp.owner, NO_EPOCH - 1):
             self.highest[stamp.owner] = stamp.epoch
 
+    def stamps(self) -> list[Stamp]:
+        return [Stamp(owner, epoch) for owner, epoch in self.highest.items()]
+
     def allows(self, headers: Headers) -> bool:
         """Whether a command may be carried out. One without a stamp was not decided by any owner: no."""
         for name, value in headers:

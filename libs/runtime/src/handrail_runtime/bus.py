@@ -36,7 +36,12 @@ async def start_producer(settings: Settings, client_id: str) -> AIOKafkaProducer
 
 
 async def start_reader(
-    settings: Settings, client_id: str, *, group: str | None = None, max_wait_ms: int = FETCH_MAX_WAIT_MS
+    settings: Settings,
+    client_id: str,
+    *,
+    group: str | None = None,
+    max_wait_ms: int = FETCH_MAX_WAIT_MS,
+    min_bytes: int = 1,
 ) -> AIOKafkaConsumer:
     """A consumer without subscription: its user assigns and seeks. An offset out of range raises, always."""
     consumer = AIOKafkaConsumer(
@@ -47,7 +52,7 @@ async def start_reader(
         auto_offset_reset="none",
         isolation_level="read_committed",
         fetch_max_wait_ms=max_wait_ms,
-        fetch_min_bytes=1,
+        fetch_min_bytes=min_bytes,
         max_partition_fetch_bytes=2 * 1024 * 1024,
         fetch_max_bytes=16 * 1024 * 1024,
         check_crcs=False,

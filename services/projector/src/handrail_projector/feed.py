@@ -23,7 +23,7 @@ PARTITIONED = (topics.WORKFLOW_STARTED, topics.EXECUTION_EVENTS, topics.APPROVAL
 SINGLE = (topics.WORKFLOW_DEFINED, topics.AGENT_REGISTERED, topics.DEAD_LETTERS)
 JOURNALS = frozenset({topics.EXECUTION_EVENTS, topics.APPROVAL_EVENTS})
 BATCH = 4000
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.01
 
 Record = ConsumerRecord[Any, Any]
 Reject = Callable[[Record, Unreadable], Awaitable[None]]

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 PORT = 8004
 SCHEMA = "handrail"
 POLL_MS = 200
+FRESHNESS_MS = 25  # how long the broker may hold records back to make fetches, and transactions, few and large
 REPORT_SECONDS = 1.0
 
 RECOVERABLE = (
@@ -73,7 +74,9 @@ class Projector:
         applied = await migrate(connection, SCHEMA)
         if applied:
             log.info("migrated", migrations=applied)
-        self._reader = await bus.start_reader(self._settings, "handrail-projector", max_wait_ms=POLL_MS)
+        self._reader = await bus.start_reader(
+            self._settings, "handrail-projector", max_wait_ms=FRESHNESS_MS, min_bytes=64 * 1024
+        )
         await self._membership.start()
         feed = Feed(self._reader, connection, self._set_aside)
         reported = time.monotonic()

@@ -107,6 +107,7 @@ class PartitionMachine(Generic[S]):
         self.epoch = NO_EPOCH
         self.states: dict[str, S | bytes] = {}
         self.ended = EndedIds()
+        self.facts_waiting = 0
         self._partitions, self._fences = partitions, fences
         self._timers: list[tuple[float, str, str]] = []
         self._next_seq = 0
@@ -291,6 +292,7 @@ class PartitionMachine(Generic[S]):
         self._next_seq += 1
         self._appends.append(Append(seq, key.encode(), value, [record_header(self.epoch, seq)]))
         pending = _Pending(seq, commands, facts)
+        self.facts_waiting += len(facts)
         self._unacknowledged.append(pending)
         self._unread.append(pending)
 
@@ -355,6 +357,8 @@ class PartitionMachine(Generic[S]):
 
         Raises `Fenced` if it is a claim that is not ours, or if a record of ours is missing.
         """
+        if offset < self.next_offset:
+            return []
         before = self.filter.next_seq
         verdict = self.filter.take(offset, headers)
         self.next_offset = offset + 1
@@ -366,6 +370,7 @@ class PartitionMachine(Generic[S]):
             return []
         pending = self._unread.popleft()
         self._read.append((pending.seq, offset))
+        self.facts_waiting -= len(pending.facts)
         return pending.facts
 
     def _is_ours(self, headers: Headers) -> bool:

@@ -37,6 +37,8 @@ log = structlog.get_logger()
 MICRO_BATCH = 400
 JOURNAL_BATCHES_IN_FLIGHT = 24
 POLL_MS = 200
+TICK_SECONDS = 0.1
+TAIL_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 1.0
 REQUESTED_AGAIN_AT_ONCE = 500
 
@@ -108,7 +110,15 @@ class _Life(Generic[S]):
         self._in_flight: list[asyncio.Future[Any]] = []
         self._adoption: asyncio.Task[dict[int, PartitionMachine[S]]] | None = None
         self._fault: Exception | None = None
-        self._reader: AIOKafkaConsumer | None = None
+        self._hot: AIOKafkaConsumer | None = None
+        self._cold: AIOKafkaConsumer | None = None
+        self._tail: AIOKafkaConsumer | None = None
+        self._pumps: list[asyncio.Task[None]] = []
+        self._intake = True
+        self._appending = asyncio.Lock()
+        self._tail_wanted = asyncio.Event()
+        self._poke = asyncio.Event()
+        self._planned_due = float("inf")
         self._journal: AIOKafkaProducer | None = None
         self._others: AIOKafkaProducer | None = None
         self._outbox: Outbox | None = None
@@ -119,11 +129,10 @@ class _Life(Generic[S]):
 
     async def run(self, stop: asyncio.Event) -> None:
         await self._open()
-        last = time.monotonic()
-        housekeeping = last
+        last = housekeeping = time.monotonic()
         while not stop.is_set():
             await self._follow_membership()
-            await self._turn()
+            await self._tick()
             now = time.monotonic()
             if now - last > self._settings.session_timeout_ms / 1000 and "no_pause_check" not in self._settings.faults:
                 raise Fenced(f"this process stood still for {now - last:.1f} s; somebody else may own its partitions")
@@ -131,33 +140,39 @@ class _Life(Generic[S]):
             self._health.beat()
             if now - housekeeping > HOUSEKEEPING_SECONDS:
                 housekeeping = now
-                self._keep_house()
+                await self._keep_house()
         await self._drain()
 
     async def _open(self) -> None:
         service = self._wiring.service
         self._journal = await bus.start_producer(self._settings, f"handrail-{service}-journal")
         self._others = await bus.start_producer(self._settings, f"handrail-{service}-messages")
-        self._reader = await bus.start_reader(
-            self._settings, f"handrail-{service}", group=f"handrail.{service}.positions"
-        )
+        group = f"handrail.{service}.positions"
+        self._hot = await bus.start_reader(self._settings, f"handrail-{service}-hot")
+        self._cold = await bus.start_reader(self._settings, f"handrail-{service}-cold", group=group)
+        self._tail = await bus.start_reader(self._settings, f"handrail-{service}-tail")
         self._outbox = Outbox(self._others, self._failed, self._settings.send_timeout_seconds)
         self._fences = await read_fences(self._settings, service)
         await self._membership.start()
         if self._catalog is not None:
             await self._catalog.catch_up()
+        self._pumps = [
+            asyncio.create_task(self._pump_inputs(self._hot), name="hot"),
+            asyncio.create_task(self._pump_inputs(self._cold), name="cold"),
+            asyncio.create_task(self._pump_tail(self._tail), name="tail"),
+        ]
 
     async def close(self) -> None:
         """Lets go of everything; what was under way has an unknown outcome, which the next claim settles."""
-        for task in [self._adoption, *self._chores]:
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*filter(None, [self._adoption, *self._chores]), return_exceptions=True)
+        tasks = [task for task in (self._adoption, *self._pumps, *self._chores) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._outbox is not None:
             await self._outbox.close()
         await asyncio.gather(
             self._membership.stop(),
-            *(bus.stop(client, 2.0) for client in (self._reader, self._journal, self._others)),
+            *(bus.stop(c, 2.0) for c in (self._hot, self._cold, self._tail, self._journal, self._others)),
         )
 
     def _failed(self, error: Exception) -> None:
@@ -171,10 +186,12 @@ class _Life(Generic[S]):
     async def _drain(self) -> None:
         """Orderly end: what was decided is journaled, said, and marked, as far as that goes in the time allowed."""
         self._health.set_not_ready("draining")
+        self._intake = False
         try:
             async with asyncio.timeout(self._settings.drain_seconds):
-                while self._machines and not all(machine.is_delivered() for machine in self._machines.values()):
-                    await self._turn(inputs=False)
+                while not all(machine.is_delivered() for machine in self._machines.values()):
+                    self._tail_wanted.set()
+                    await self._tick()
                 for machine in self._machines.values():
                     machine.mark(time.time())
                     await self._append(machine)
@@ -214,14 +231,14 @@ class _Life(Generic[S]):
         return machines
 
     async def _take_over(self, adopted: dict[int, PartitionMachine[S]]) -> None:
-        assert self._reader is not None
+        assert self._cold is not None
         for partition, machine in adopted.items():
             if partition not in self._membership.assigned:
                 continue
             self._machines[partition] = machine
             self._snapshot_offsets[partition] = machine.next_offset
             tps = [TopicPartition(topic, partition) for topic in self._wiring.inputs]
-            begins, ends = await bus.begin_offsets(self._reader, tps), await bus.end_offsets(self._reader, tps)
+            begins, ends = await bus.begin_offsets(self._cold, tps), await bus.end_offsets(self._cold, tps)
             for tp in tps:
                 self._check_position(machine, tp, begins[tp], ends[tp])
             self._catching_up[partition] = {tp.topic: ends[tp] for tp in tps}
@@ -253,62 +270,94 @@ class _Life(Generic[S]):
             table.pop(partition, None)
 
     async def _assign(self) -> None:
-        """Points the reader at the inputs and the journals of what we own, each at its own position."""
-        assert self._reader is not None
+        """Points the readers at the inputs and the journals of what we own, each at its own position."""
+        assert self._hot is not None and self._cold is not None and self._tail is not None
         fences = TopicPartition(FENCES, 0)
-        seeks = {fences: (await bus.end_offsets(self._reader, [fences]))[fences]}
-        self._fences.highest.update((await read_fences(self._settings, self._wiring.service)).highest)
-        for partition, machine in self._machines.items():
-            seeks[TopicPartition(self._wiring.journal, partition)] = machine.next_offset
-            for topic in self._wiring.inputs:
-                seeks[TopicPartition(topic, partition)] = machine.positions[topic]
-        self._reader.assign(list(seeks))
-        for tp, offset in seeks.items():
-            self._reader.seek(tp, offset)
+        end = (await bus.end_offsets(self._cold, [fences]))[fences]
+        for stamp in (await read_fences(self._settings, self._wiring.service)).stamps():
+            self._fences.raise_to(stamp)
+        self._point(self._hot, self._positions(self._wiring.hot_inputs))
+        self._point(self._cold, {fences: end, **self._positions(self._wiring.other_inputs)})
+        journals = {TopicPartition(self._wiring.journal, p): m.next_offset for p, m in self._machines.items()}
+        self._point(self._tail, journals)
 
-    # --- one turn ---------------------------------------------------------------------------------------------------
+    def _positions(self, topics: tuple[str, ...]) -> dict[TopicPartition, int]:
+        return {
+            TopicPartition(topic, partition): machine.positions[topic]
+            for partition, machine in self._machines.items()
+            for topic in topics
+        }
 
-    async def _turn(self, inputs: bool = True) -> None:
-        """One micro-batch: fetch, decide, append. Never waits for an acknowledgement unless too many are open."""
+    @staticmethod
+    def _point(reader: AIOKafkaConsumer, places: dict[TopicPartition, int]) -> None:
+        reader.assign(list(places))
+        for tp, offset in places.items():
+            reader.seek(tp, offset)
+
+    # --- the pumps --------------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        """Timers, the work after a claim, and the faults that others reported; returns when there is more to do, or soon."""
         self._check()
-        if not self._machines:
-            await self._idle()
-            return
-        fetched = await self._fetch()
-        self._check()
+        for pump in self._pumps:
+            if pump.done():
+                pump.result()
         now = time.time()
-        for tp, records in fetched.items():
-            if tp.topic == FENCES:
-                self._read_fences(records)
-            elif (machine := self._machines.get(tp.partition)) is None:
-                continue
-            elif tp.topic == self._wiring.journal:
-                self._read_back(machine, records)
-            elif inputs:
-                await self._decide(machine, records, now)
         for machine in list(self._machines.values()):
-            if inputs and (due := machine.next_due()) is not None and due <= now:
+            if self._intake and (due := machine.next_due()) is not None and due <= now:
                 machine.fire_timers(now)
-            await self._append(machine)
+                await self._append(machine)
         if self._catching_up or self._request_again:
-            await self._catch_up()
-        await self._bound_in_flight()
+            self._catch_up()
+        await self._rest()
 
-    async def _idle(self) -> None:
-        self._health.set_ready("standing by: no partitions assigned")
-        waits = [asyncio.create_task(self._membership.changed.wait())]
-        if self._adoption is not None:
-            waits.append(self._adoption)  # type: ignore[arg-type]  # only waited for
-        await asyncio.wait(waits, timeout=POLL_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
-        waits[0].cancel()
-
-    async def _fetch(self) -> dict[TopicPartition, list[ConsumerRecord[Any, Any]]]:
-        assert self._reader is not None
+    async def _rest(self) -> None:
         dues = [due for machine in self._machines.values() if (due := machine.next_due()) is not None]
-        wait = min([POLL_MS, *(int((due - time.time()) * 1000) + 1 for due in dues)])
+        self._planned_due = min(dues, default=float("inf"))
+        wait = min(0.001 if self._request_again else TICK_SECONDS, max(0.0, self._planned_due - time.time()))
+        self._poke.clear()
         try:
-            found: dict[TopicPartition, list[ConsumerRecord[Any, Any]]] = await self._reader.getmany(
-                timeout_ms=max(0, wait), max_records=MICRO_BATCH
+            await asyncio.wait_for(self._poke.wait(), wait)
+        except TimeoutError:
+            pass
+
+    async def _pump_inputs(self, reader: AIOKafkaConsumer) -> None:
+        """Micro-batches: fetch, decide, append. Waits for the journal only if too much of it is unacknowledged."""
+        while True:
+            if not self._intake or not self._machines:
+                await asyncio.sleep(0.01)
+                continue
+            fetched = await self._fetch(reader)
+            now = time.time()
+            for tp, records in fetched.items():
+                machine = self._machines.get(tp.partition)
+                if tp.topic == FENCES:
+                    self._read_fences(records)
+                elif machine is not None:
+                    await self._decide(machine, records, now)
+                    await self._append(machine)
+            await self._bound_in_flight()
+
+    async def _pump_tail(self, reader: AIOKafkaConsumer) -> None:
+        """Reads our journals back: at once while facts wait for it, otherwise now and then."""
+        while True:
+            if not any(machine.facts_waiting for machine in self._machines.values()):
+                self._tail_wanted.clear()
+                try:
+                    await asyncio.wait_for(self._tail_wanted.wait(), TAIL_SECONDS)
+                except TimeoutError:
+                    pass
+            if not self._machines:
+                continue
+            for tp, records in (await self._fetch(reader)).items():
+                machine = self._machines.get(tp.partition)
+                if machine is not None:
+                    self._read_back(machine, records)
+
+    async def _fetch(self, reader: AIOKafkaConsumer) -> dict[TopicPartition, list[ConsumerRecord[Any, Any]]]:
+        try:
+            found: dict[TopicPartition, list[ConsumerRecord[Any, Any]]] = await reader.getmany(
+                timeout_ms=POLL_MS, max_records=MICRO_BATCH
             )
         except OffsetOutOfRangeError as error:
             raise JournalRegressed(f"{self._wiring.service}: positions fell out of their topics: {error}") from error
@@ -365,6 +414,15 @@ class _Life(Generic[S]):
         return f"/handrail/{self._wiring.service}"
 
     async def _append(self, machine: PartitionMachine[S]) -> None:
+        """Hands what was decided to the journal, in order; several pumps may come here for one partition."""
+        async with self._appending:
+            await self._append_in_turn(machine)
+        if (due := machine.next_due()) is not None and due < self._planned_due:
+            self._poke.set()
+        if machine.facts_waiting:
+            self._tail_wanted.set()
+
+    async def _append_in_turn(self, machine: PartitionMachine[S]) -> None:
         appends: list[Append] = machine.take_appends()
         if not appends:
             return
@@ -442,9 +500,9 @@ class _Life(Generic[S]):
 
     # --- after a claim ----------------------------------------------------------------------------------------------
 
-    async def _catch_up(self) -> None:
+    def _catch_up(self) -> None:
         """Once the inputs that lay there at the claim are decided, what is still unanswered is requested again."""
-        assert self._reader is not None and self._outbox is not None
+        assert self._outbox is not None
         for partition, ends in list(self._catching_up.items()):
             machine = self._machines[partition]
             if all(machine.positions[topic] >= end for topic, end in ends.items()):
@@ -462,10 +520,11 @@ class _Life(Generic[S]):
 
     # --- behind the critical path -----------------------------------------------------------------------------------
 
-    def _keep_house(self) -> None:
+    async def _keep_house(self) -> None:
         now = time.time()
-        for partition, machine in self._machines.items():
-            machine.mark(now)
+        for partition, machine in list(self._machines.items()):
+            if machine.mark(now):
+                await self._append(machine)
             JOURNAL_POSITION.labels(self._wiring.service, partition).set(machine.next_offset)
             if machine.timer_count > 10_000:
                 machine.sweep_timers()
@@ -485,8 +544,7 @@ class _Life(Generic[S]):
 
     async def _report_positions(self) -> None:
         """Commits are a signal for lag tools, nothing else."""
-        assert self._reader is not None
-        reader = self._reader
+        assert self._hot is not None and self._cold is not None
         positions = {
             TopicPartition(topic, partition): machine.positions[topic]
             for partition, machine in self._machines.items()
@@ -494,9 +552,10 @@ class _Life(Generic[S]):
         }
         if not positions:
             return
-        await asyncio.wait_for(reader.commit(positions), 5)
+        await asyncio.wait_for(self._cold.commit(positions), 5)
         lag = dict.fromkeys(self._wiring.inputs, 0)
         for tp, position in positions.items():
+            reader = self._hot if tp.topic in self._wiring.hot_inputs else self._cold
             mark = reader.highwater(tp) if tp in reader.assignment() else None
             lag[tp.topic] += max(0, (mark or 0) - position)
         for topic, records in lag.items():
