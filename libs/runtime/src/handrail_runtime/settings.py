@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     heartbeat_interval_ms: int = 1_500
     send_timeout_seconds: float = 30.0
     drain_seconds: float = 10.0
-    snapshot_every_records: int = 20_000
+    snapshot_every_records: int = 5_000
 
     agents_file: Path | None = None
     runner_concurrency: int = Field(256, ge=1)

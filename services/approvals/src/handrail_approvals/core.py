@@ -93,7 +93,9 @@ class ApprovalsCore:
             case _:
                 assert_never(event)
 
-    def react(self, state: Gates, event: AnyApprovalEvent, record: Record, partition: int) -> Iterable[Outgoing]:
+    def react(
+        self, state: Gates, event: AnyApprovalEvent, record: Record, partition: int, *, requests: bool = True
+    ) -> Iterable[Outgoing]:
         if isinstance(event, ApprovalClosed) and event.decision != "withdrawn":
             return (_decided(state, event, record.at),)
         return ()

@@ -125,7 +125,11 @@ class SchedulerCore:
     def evolve(self, state: Execution, event: Any, record: Record) -> None:
         evolve(self._graph_of(state), state, event, record)
 
-    def react(self, state: Execution, event: Any, record: Record, partition: int) -> Iterable[Outgoing]:
+    def react(
+        self, state: Execution, event: Any, record: Record, partition: int, *, requests: bool = True
+    ) -> Iterable[Outgoing]:
+        if not requests and isinstance(event, StepStarted):
+            return ()
         return react(self._graph_of(state), state, event, record, partition)
 
     def _graph_of(self, state: Execution) -> Graph | None:

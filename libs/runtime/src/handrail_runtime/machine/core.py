@@ -132,7 +132,10 @@ class Core(Protocol[S]):
     def evolve(self, state: S, event: Any, record: Record) -> None:
         """The only thing that changes state; `record` gives time and workflow. Events of every release are understood."""
 
-    def react(self, state: S, event: Any, record: Record, partition: int) -> Iterable[Outgoing]: ...
+    def react(
+        self, state: S, event: Any, record: Record, partition: int, *, requests: bool = True
+    ) -> Iterable[Outgoing]:
+        """What the event makes the service say; a fold asks for no `requests`, since `outstanding` knows the open ones."""
 
     def outstanding(self, state: S, partition: int) -> Iterable[Outgoing]:
         """The requests that the state still waits for, equal to the ones that `react` made."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from hashlib import blake2b
 
-CAPACITY = 20_000
+CAPACITY = 10_000
 
 
 class EndedIds:

@@ -150,7 +150,7 @@ class PartitionMachine(Generic[S]):
         for event in events:
             self.core.evolve(state, event, record)
             self._after_event(record.execution_id, event)
-            messages += [m for m in self.core.react(state, event, record, self.partition) if m.kind is not Kind.REQUEST]
+            messages += self.core.react(state, event, record, self.partition, requests=False)
         self._store(record.execution_id, state)
         if messages:
             self._undelivered.append(_Undelivered(offset, messages))

@@ -39,6 +39,8 @@ JOURNAL_BATCHES_IN_FLIGHT = 24
 POLL_MS = 200
 TICK_SECONDS = 0.1
 TAIL_SECONDS = 0.1
+REST_SECONDS = 1.0
+TAIL_WAIT_MS = 10
 HOUSEKEEPING_SECONDS = 1.0
 REQUESTED_AGAIN_AT_ONCE = 500
 
@@ -148,9 +150,9 @@ class _Life(Generic[S]):
         self._journal = await bus.start_producer(self._settings, f"handrail-{service}-journal")
         self._others = await bus.start_producer(self._settings, f"handrail-{service}-messages")
         group = f"handrail.{service}.positions"
-        self._hot = await bus.start_reader(self._settings, f"handrail-{service}-hot")
+        self._hot = await bus.start_reader(self._settings, f"handrail-{service}-hot", group=group)
         self._cold = await bus.start_reader(self._settings, f"handrail-{service}-cold", group=group)
-        self._tail = await bus.start_reader(self._settings, f"handrail-{service}-tail")
+        self._tail = await bus.start_reader(self._settings, f"handrail-{service}-tail", max_wait_ms=TAIL_WAIT_MS)
         self._outbox = Outbox(self._others, self._failed, self._settings.send_timeout_seconds)
         self._fences = await read_fences(self._settings, service)
         await self._membership.start()
@@ -339,14 +341,20 @@ class _Life(Generic[S]):
             await self._bound_in_flight()
 
     async def _pump_tail(self, reader: AIOKafkaConsumer) -> None:
-        """Reads our journals back: at once while facts wait for it, otherwise now and then."""
+        """Reads our journals back: at once while facts wait for it, otherwise now and then.
+
+        In between nothing is fetched: a fetch under way would come back with our own record just when its acknowledgement
+        does, and taking it apart first would delay the command that the acknowledgement sets free.
+        """
         while True:
             if not any(machine.facts_waiting for machine in self._machines.values()):
+                reader.pause(*reader.assignment())
                 self._tail_wanted.clear()
                 try:
                     await asyncio.wait_for(self._tail_wanted.wait(), TAIL_SECONDS)
                 except TimeoutError:
                     pass
+                reader.resume(*reader.assignment())
             if not self._machines:
                 continue
             for tp, records in (await self._fetch(reader)).items():
@@ -552,7 +560,10 @@ class _Life(Generic[S]):
         }
         if not positions:
             return
-        await asyncio.wait_for(self._cold.commit(positions), 5)
+        for reader, inputs in ((self._hot, self._wiring.hot_inputs), (self._cold, self._wiring.other_inputs)):
+            known = {tp: position for tp, position in positions.items() if tp.topic in inputs and tp in reader.assignment()}
+            if known:
+                await asyncio.wait_for(reader.commit(known), 5)
         lag = dict.fromkeys(self._wiring.inputs, 0)
         for tp, position in positions.items():
             reader = self._hot if tp.topic in self._wiring.hot_inputs else self._cold
@@ -562,9 +573,11 @@ class _Life(Generic[S]):
             CONSUMER_LAG.labels(self._wiring.service, topic).set(records)
 
     async def _snapshot(self, machine: PartitionMachine[S]) -> None:
-        """Taken only at a quiet moment; under constant load intake rests until one comes."""
+        """Taken at a quiet moment, which is made: intake of the partition rests for the few milliseconds until it comes."""
         grown = machine.next_offset - self._snapshot_offsets[machine.partition]
-        if grown < max(self._settings.snapshot_every_records, len(machine.states)) or not machine.is_delivered():
+        if grown < max(self._settings.snapshot_every_records, len(machine.states)):
+            return
+        if not await self._come_to_rest(machine):
             return
         assert self._others is not None
         chunks = snapshots.take(machine)
@@ -576,6 +589,28 @@ class _Life(Generic[S]):
         done = await asyncio.wait_for(asyncio.gather(*futures), self._settings.send_timeout_seconds)
         log.info("snapshot_taken", partition=machine.partition, offset=chunks[0].offset, chunks=len(chunks))
         await self._trim(machine.partition, done[0].offset)
+
+    async def _come_to_rest(self, machine: PartitionMachine[S]) -> bool:
+        """Takes no more inputs for the partition until everything that it decided was said; false if that takes long."""
+        assert self._hot is not None and self._cold is not None
+        held = [
+            (reader, tp)
+            for reader in (self._hot, self._cold)
+            for tp in reader.assignment()
+            if tp.partition == machine.partition and tp.topic != FENCES
+        ]
+        for reader, tp in held:
+            reader.pause(tp)
+        try:
+            deadline = time.monotonic() + REST_SECONDS
+            while not machine.is_delivered() and time.monotonic() < deadline:
+                self._tail_wanted.set()
+                await asyncio.sleep(0.001)
+            return machine.is_delivered() and machine is self._machines.get(machine.partition)
+        finally:
+            for reader, tp in held:
+                if tp in reader.assignment():
+                    reader.resume(tp)
 
     async def _trim(self, partition: int, first_offset: int) -> None:
         """Keeps the newest snapshots, deletes what lies before them."""
