@@ -125,7 +125,7 @@ async def test_a_lost_acknowledgement_is_made_good_without_a_second_execution(
     url, headers = f"/api/v1/workflows/{workflow}/execute", {"Idempotency-Key": str(uuid4())}
     lost = brokers.rule(Api.PRODUCE, "response", CutConnection())
     execution = await accepted_again(client, url, headers)
-    assert lost.hits == 1
+    assert len(lost.hits) == 1
     await client.get(f"/api/v1/executions/{execution}")
     listed = await client.get(f"/api/v1/workflows/{workflow}/executions")
     assert [item["id"] for item in listed.json()["items"]] == [execution]

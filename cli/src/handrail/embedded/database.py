@@ -73,7 +73,15 @@ class EmbeddedDatabase:
             self._child.log.unlink(missing_ok=True)
             folder = os.open(self._cluster, os.O_RDONLY)
             try:
-                command = [*self._as_user(), _binaries() / "postgres", "-D", ".", "-p", str(self.port), *options]
+                command: list[str | Path] = [
+                    *self._as_user(),
+                    _binaries() / "postgres",
+                    "-D",
+                    ".",
+                    "-p",
+                    str(self.port),
+                    *options,
+                ]
                 self._child.start(command, cwd=folder)
             finally:
                 os.close(folder)

@@ -123,6 +123,10 @@ class Child:
                 self._process.kill()
         self._process.wait()
 
+    def signal_end(self, number: int = signal.SIGTERM) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

@@ -10,7 +10,7 @@ from handrail_runtime import bus
 from handrail_runtime.settings import Settings
 
 
-class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped here
+class Membership(ConsumerRebalanceListener):
     """Joins a group on `topic` with a consumer that fetches nothing.
 
     `assigned` is the latest word, `changed` is set with every new word; between a revocation and the next assignment

@@ -358,7 +358,7 @@ class Runner:
             step_id=request.step_id,
             run_id=request.run_id,
             attempt=request.attempt,
-            kind=kind,  # type: ignore[arg-type]  # checked by the model
+            kind=kind,
             index=index,
             data=data,
         )
@@ -400,7 +400,7 @@ class Runner:
 
 
 def _encoded(fields: dict[str, Any], status: str, output: Any, error: ErrorInfo | None) -> tuple[AgentExecuted, bytes]:
-    message = AgentExecuted(status=status, output=output, error=error, **fields)  # type: ignore[arg-type]
+    message = AgentExecuted(status=status, output=output, error=error, **fields)
     try:
         return message, encode(message)
     except Exception as problem:

@@ -209,7 +209,7 @@ def _decided(state: Gates, event: ApprovalClosed, at: datetime) -> Outgoing:
         project_id=gate.project_id,
         approval_id=event.approval_id,
         step_id=gate.step_id,
-        decision=event.decision,  # type: ignore[arg-type]  # withdrawn gates are not announced
+        decision=event.decision,  # a withdrawn gate is not announced
         decided_by=event.by,
         comment=event.comment,
     )

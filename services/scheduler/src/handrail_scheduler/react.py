@@ -26,7 +26,7 @@ from handrail_runtime.machine.core import Kind, Outgoing
 from handrail_scheduler.identifiers import request_id, run_id
 from handrail_scheduler.state import Execution, Step, StepStatus
 
-_EVENT_TYPES = {
+_EVENT_TYPES: dict[type[Any], str] = {
     ExecutionCompleted: "workflow.completed",
     ExecutionFailed: "workflow.failed",
     ExecutionRejected: "workflow.failed",
@@ -133,7 +133,7 @@ def _ended(graph: Graph | None, state: Execution, event: Any, record: Record) ->
     source = event if isinstance(event, ExecutionRejected) else state
     message = WorkflowCompleted(
         event_id=derive(state.execution_id, "ended"),
-        event_type=_EVENT_TYPES[type(event)],  # type: ignore[arg-type]  # the table's values are the literals
+        event_type=_EVENT_TYPES[type(event)],  # type: ignore[arg-type]  # the values are the literals
         occurred_at=record.at,
         timestamp=record.at,
         execution_id=state.execution_id,

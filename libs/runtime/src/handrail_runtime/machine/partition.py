@@ -146,7 +146,8 @@ class PartitionMachine(Generic[S]):
         events = getattr(record, "events", ())
         if not events:
             return
-        state, messages = self._load(record.execution_id), []
+        messages: list[Outgoing] = []
+        state = self._load(record.execution_id)
         for event in events:
             self.core.evolve(state, event, record)
             self._after_event(record.execution_id, event)

@@ -561,7 +561,9 @@ class _Life(Generic[S]):
         if not positions:
             return
         for reader, inputs in ((self._hot, self._wiring.hot_inputs), (self._cold, self._wiring.other_inputs)):
-            known = {tp: position for tp, position in positions.items() if tp.topic in inputs and tp in reader.assignment()}
+            known = {
+                tp: position for tp, position in positions.items() if tp.topic in inputs and tp in reader.assignment()
+            }
             if known:
                 await asyncio.wait_for(reader.commit(known), 5)
         lag = dict.fromkeys(self._wiring.inputs, 0)

@@ -21,7 +21,8 @@ class AgentFailure(Exception):
 class Agent(Protocol):
     """Runs one attempt of a step. May be cancelled at any await. Raises `AgentFailure`, or anything: that is AGENT_ERROR."""
 
-    inline: Callable[[Any, JsonObject], Any] | None
-    """A plain, quick function that may run on the loop itself, for agents that have nothing to wait for."""
+    @property
+    def inline(self) -> Callable[[Any, JsonObject], Any] | None:
+        """A plain, quick function that may run on the loop itself, for agents that have nothing to wait for."""
 
     async def execute(self, request: StepRequested, progress: Progress) -> Any: ...

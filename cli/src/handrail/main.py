@@ -1,0 +1,18 @@
+"""The `handrail` command."""
+
+import typer
+
+from handrail.commands import up
+
+app = typer.Typer(
+    name="handrail",
+    help="Event-driven AI-agent workflows with people holding the rail.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command()(up.up)
+app.command()(up.down)
+app.command()(up.status)
+app.command()(up.token)
