@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx2
@@ -29,11 +30,13 @@ from handrail_contracts.steps import StepProgressed
 from handrail_contracts.topics import catalogue
 from handrail_gateway import schemas
 from handrail_gateway.app import GatewayService
+from handrail_projector.main import main as project
 from handrail_runtime import bus
 from handrail_runtime.service import Health, serve_http
 from handrail_runtime.settings import Settings
-from integration.gateway_stand_ins import Journal, StandInProjector
+from integration.gateway_journals import Journal, read_whole
 from pydantic import BaseModel
+from support.tcp_proxy import TcpProxy
 from unit.gateway.builders import AUDIENCE, ISSUER, Issuer
 
 TENANT = {"user_id": "ada", "organization_id": "acme", "project_id": "apollo"}
@@ -69,7 +72,7 @@ class World:
     issuer: Issuer
     settings: Settings
     direct: Settings
-    projector: StandInProjector
+    projector: TcpProxy
     executions: Journal
     approvals: Journal
     producer: Any
@@ -88,19 +91,8 @@ class World:
 
     async def records(self, topic: str, key: str) -> list[dict[str, Any]]:
         """Every record of a topic with this key."""
-        reader: Any = await bus.start_reader(self.direct, "test-look")
-        try:
-            place = TopicPartition(topic, partition_of(key, catalogue()[topic].partitions))
-            end = (await bus.end_offsets(reader, [place]))[place]
-            reader.assign([place])
-            reader.seek(place, (await bus.begin_offsets(reader, [place]))[place])
-            found: list[dict[str, Any]] = []
-            while await reader.position(place) < end:
-                for records in (await reader.getmany(place, timeout_ms=200)).values():
-                    found += [orjson.loads(r.value) for r in records if r.key == key.encode() and r.offset < end]
-            return found
-        finally:
-            await bus.stop(reader)
+        place = TopicPartition(topic, partition_of(key, catalogue()[topic].partitions))
+        return [orjson.loads(r.value) for r in await read_whole(self.direct, place) if r.key == key.encode()]
 
 
 @asynccontextmanager
@@ -119,6 +111,24 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         await running
         server.should_exit = True
         await http
+
+
+@asynccontextmanager
+async def projecting(settings: Settings) -> AsyncIterator[TcpProxy]:
+    """Runs the projector, with a proxy between it and the database that can hold it back."""
+    parts = urlsplit(settings.database_url)
+    async with TcpProxy(f"{parts.hostname}:{parts.port}") as proxy:
+        through = parts._replace(netloc=parts.netloc.replace(f"{parts.hostname}:{parts.port}", proxy.address)).geturl()
+        health, stop = Health(), asyncio.Event()
+        settings = settings.model_copy(update={"database_url": through})
+        running = asyncio.create_task(project(settings, health, stop))
+        try:
+            await until(lambda: health.ready)
+            yield proxy
+        finally:
+            proxy.resume()
+            stop.set()
+            await running
 
 
 _served: set[asyncio.Task[Any]] = set()
@@ -142,16 +152,12 @@ async def world(
     settings = direct.model_copy(
         update={"brokers": gateway_brokers or brokers, "database_url": gateway_database or database_url}
     )
-    projector = StandInProjector(direct)
-    projecting = asyncio.create_task(projector.run())
     producer = await bus.start_producer(direct, "test")
     try:
-        async with serving(settings) as url:
-            journals = Journal(producer, "execution.events"), Journal(producer, "approval.events")
+        async with projecting(direct) as projector, serving(settings) as url:
+            journals = [Journal(direct, producer, topic) for topic in ("execution.events", "approval.events")]
             yield World(url, issuer, settings, direct, projector, *journals, producer)
     finally:
-        projecting.cancel()
-        await asyncio.gather(projecting, return_exceptions=True)
         await bus.stop(producer)
 
 
@@ -261,7 +267,8 @@ async def listen(
 ) -> int:
     """Reads a stream into `heard` as (event, id, data) until it ends, or until so many were heard; gives the status."""
     headers = {} if last is None else {"Last-Event-ID": last}
-    async with client.stream("GET", f"/api/executions/{execution_id}/stream", headers=headers) as response:
+    url = f"/api/executions/{execution_id}/stream"
+    async with asyncio.timeout(40), client.stream("GET", url, headers=headers) as response:
         event, identifier = "", None
         async for line in response.aiter_lines():
             name, _, value = line.partition(": ")

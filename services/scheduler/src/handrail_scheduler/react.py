@@ -133,7 +133,7 @@ def _ended(graph: Graph | None, state: Execution, event: Any, record: Record) ->
     source = event if isinstance(event, ExecutionRejected) else state
     message = WorkflowCompleted(
         event_id=derive(state.execution_id, "ended"),
-        event_type=_EVENT_TYPES[type(event)],  # type: ignore[arg-type]  # the values are the literals
+        event_type=_EVENT_TYPES[type(event)],
         occurred_at=record.at,
         timestamp=record.at,
         execution_id=state.execution_id,

@@ -199,13 +199,19 @@ class PartitionMachine(Generic[S]):
         self.acknowledged_offset = max(self.acknowledged_offset, self.epoch)
 
     def outstanding(self, execution_ids: Iterable[str]) -> Iterator[Outgoing]:
-        """Requests that these executions still wait for; call once all inputs that lay there at the claim are decided."""
+        """Requests that these executions still wait for; call once all inputs that lay there at the claim are decided.
+
+        Those of records that the journal has not acknowledged yet are left out: nobody may hear of them before it has.
+        """
+        unsaid = {command.message.event_id for pending in self._unacknowledged for command in pending.commands}
         for execution_id in execution_ids:
-            state = self.states.get(execution_id)
-            if state is not None:
-                yield from self.core.outstanding(
-                    self.core.unpack(state) if isinstance(state, bytes) else state, self.partition
-                )
+            packed = self.states.get(execution_id)
+            if packed is None:
+                continue
+            state = self.core.unpack(packed) if isinstance(packed, bytes) else packed
+            for request in self.core.outstanding(state, self.partition):
+                if request.message.event_id not in unsaid:
+                    yield request
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,184 @@
+"""What must hold at the end of every run, whatever happened in it."""
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from handrail_approvals.core import ApprovalsCore
+from handrail_contracts import topics
+from handrail_contracts.codec import decode
+from handrail_contracts.journal import Fences, Verdict
+from handrail_scheduler.core import SchedulerCore
+
+from simulation.graphs import DEFINITIONS
+from simulation.owners import new_filter
+from simulation.world import World
+
+ENDS = {
+    "execution.completed": "workflow.completed",
+    "execution.failed": "workflow.failed",
+    "execution.rejected": "workflow.failed",
+    "execution.cancelled": "workflow.cancelled",
+    "execution.timed_out": "workflow.timeout",
+}
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+def require(condition: object, *what: object) -> None:
+    if not condition:
+        raise Violation(" ".join(map(str, what)))
+
+
+def accepted(world: World, topic: str) -> list[Any]:
+    """The records of a journal that count, as every reader computes them."""
+    taken, reader = [], new_filter(world)
+    for offset, (_, value, headers) in enumerate(world.logs[topic, 0]):
+        if reader.take(offset, headers) is Verdict.ACCEPTED:
+            taken.append(decode(topic, value))
+    return taken
+
+
+def check(world: World) -> Counter[str]:
+    """Raises `Violation`; returns what was seen, so that a dead world can't pass."""
+    records = accepted(world, topics.EXECUTION_EVENTS)
+    stories: dict[str, list[Any]] = defaultdict(list)
+    for record in records:
+        for event in record.events:
+            stories[record.execution_id].append((event, record.at.timestamp()))
+    seen: Counter[str] = Counter()
+    for execution_id, workflow_id in world.started.items():
+        require(execution_id in stories, execution_id, "was accepted and never began")
+        seen[_check_story(execution_id, workflow_id, stories[execution_id])] += 1
+    _check_inputs_once(records)
+    _check_facts(world, stories)
+    _check_gates(world)
+    _check_effects(world, stories)
+    _check_same_id_same_content(world)
+    seen["effects"] = len(world.effects)
+    return seen
+
+
+def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> str:
+    events = [event for event, _ in story]
+    require([event.n for event in events] == list(range(1, len(events) + 1)), execution_id, "events are not in sequence")
+    ends = [event.type for event in events if event.type in ENDS]
+    require(len(ends) == 1 and events[-1].type in ENDS, execution_id, "ended", len(ends), "times:", ends)
+    definition = DEFINITIONS.find(workflow_id, 1)
+    assert definition is not None
+    graph: Any = definition.graph()
+    open_steps: dict[str, int] = {}
+    settled: set[str] = set()
+    due: dict[str, float] = {}
+    for event, at in story:
+        match event.type:
+            case "step.started":
+                before = graph.nodes[event.step_id].predecessors
+                require(set(before) <= settled, execution_id, event.step_id, "began before", set(before) - settled)
+                require(event.step_id not in open_steps, execution_id, event.step_id, "began while it ran")
+                require(event.step_id not in settled, execution_id, event.step_id, "began after it ended")
+                require(at >= due.pop(event.step_id, 0.0), execution_id, event.step_id, "began too early")
+                open_steps[event.step_id] = event.attempt
+                if event.wake_at is not None:
+                    due[event.step_id] = event.wake_at.timestamp()
+            case "step.completed" | "step.failed" | "step.retry_scheduled":
+                attempt = open_steps.pop(event.step_id, None)
+                require(attempt == event.attempt, execution_id, event.step_id, "ended an attempt that did not run")
+                require(at >= due.pop(event.step_id, 0.0), execution_id, event.step_id, "woke too early")
+                if event.type == "step.retry_scheduled":
+                    due[event.step_id] = event.retry_at.timestamp()
+                else:
+                    settled.add(event.step_id)
+            case "steps.skipped":
+                require(not set(event.step_ids) & (settled | set(open_steps)), execution_id, "skipped what had begun")
+                settled |= set(event.step_ids)
+            case "steps.cancelled":
+                for step_id in event.step_ids:
+                    open_steps.pop(step_id, None)
+                    settled.add(step_id)
+    require(not open_steps, execution_id, "ended with steps under way:", open_steps)
+    require(settled >= set(graph.nodes), execution_id, "ended without", set(graph.nodes) - settled)
+    return str(ends[0])
+
+
+def _check_inputs_once(records: list[Any]) -> None:
+    places = Counter(
+        (record.source.topic, record.source.offset)
+        for record in records
+        if record.source is not None and record.source.topic != "timer"
+    )
+    for place, count in places.items():
+        require(count == 1, "input", place, "was decided", count, "times")
+
+
+def _check_facts(world: World, stories: dict[str, list[Any]]) -> None:
+    ends: dict[str, set[str]] = defaultdict(set)
+    for _, value, _ in world.logs[topics.WORKFLOW_COMPLETED, 0]:
+        message = decode(topics.WORKFLOW_COMPLETED, value)
+        ends[message.execution_id].add(message.event_type)
+    for execution_id, story in stories.items():
+        truth = ENDS[story[-1][0].type]
+        require(ends.get(execution_id) == {truth}, execution_id, "ended as", truth, "and the public was told", ends.get(execution_id))
+
+
+def _check_gates(world: World) -> None:
+    closed: dict[str, list[str]] = defaultdict(list)
+    for record in accepted(world, topics.APPROVAL_EVENTS):
+        for event in record.events:
+            if event.type == "approval.closed":
+                closed[event.approval_id].append(event.decision)
+    for approval_id, decisions in closed.items():
+        require(len(decisions) == 1, approval_id, "was decided", decisions)
+    for _, value, _ in world.logs[topics.APPROVAL_DECIDED, 0]:
+        message = decode(topics.APPROVAL_DECIDED, value)
+        require(closed.get(message.approval_id) == [message.decision], message.approval_id, "announced as", message.decision, "but", closed.get(message.approval_id))
+
+
+def _check_effects(world: World, stories: dict[str, list[Any]]) -> None:
+    ordered = {
+        (event.run_id, event.attempt)
+        for story in stories.values()
+        for event, _ in story
+        if event.type == "step.started" and event.waits_for == "agent"
+    }
+    counts = Counter((run_id, attempt) for run_id, attempt, _ in world.effects)
+    for attempt, count in counts.items():
+        require(attempt in ordered, attempt, "was carried out and history never ordered it")
+        require(count == 1 or attempt in world.excused, attempt, "was carried out", count, "times without a crash")
+
+
+def _check_same_id_same_content(world: World) -> None:
+    for place in list(world.logs):
+        if place[0] in (topics.STEP_REQUESTED, topics.APPROVAL_REQUESTED, topics.WORKFLOW_COMPLETED, topics.APPROVAL_DECIDED):
+            contents: dict[str, bytes] = {}
+            fences = Fences({})
+            for _, value, headers in world.logs[place]:
+                if fences.observe(headers) or (headers and not fences.allows(headers)):
+                    continue
+                event_id = decode(place[0], value).event_id
+                require(contents.setdefault(event_id, value) == value, place, event_id, "was said twice with other words")
+
+
+def check_memory(owner: Any) -> None:
+    """What an owner at rest holds in memory is what a reader of the journal folds."""
+    machine = owner.machine
+    if machine is None or owner.mode != "active" or not machine.is_quiet() or machine.next_offset != len(owner.journal):
+        return
+    from handrail_runtime.machine.partition import PartitionMachine
+
+    core = SchedulerCore(DEFINITIONS) if owner.wiring.service == "scheduler" else ApprovalsCore()
+    fresh: PartitionMachine[Any] = PartitionMachine(core, 0, 1, Fences({}))  # type: ignore[arg-type]
+    fresh.filter = new_filter(owner.world)
+    for offset, (_, value, headers) in enumerate(owner.journal):
+        fresh.fold(offset, headers, value)
+    require(_packed(fresh) == _packed(machine), owner.name, "remembers another state than the journal tells")
+    require(
+        all(machine.positions[topic] >= position for topic, position in fresh.positions.items()),
+        owner.name,
+        "is behind its own journal",
+    )
+
+
+def _packed(machine: Any) -> dict[str, bytes]:
+    return {key: s if isinstance(s, bytes) else machine.core.pack(s) for key, s in machine.states.items()}

@@ -1,0 +1,78 @@
+"""Random workflows of every step type, small enough to run by the thousand."""
+
+import random
+from typing import Any
+
+from handrail_contracts.envelope import utc
+from handrail_contracts.workflows import WorkflowDefined
+from handrail_scheduler.definitions import Definitions
+
+COUNT = 150
+APPROVERS = ["ann@example.com", "bo@example.com"]
+
+
+def _parameters(r: random.Random, kind: str) -> dict[str, Any]:
+    match kind:
+        case "agent_execution":
+            return {"agent_id": f"agent_{r.randrange(3)}", "input": {"seen": "{{previous_output ?? 'nothing'}}"}}
+        case "api_call":
+            return {"url": "http://127.0.0.1:1/x", "body": {"n": "{{input.n}}"}}
+        case "condition":
+            return {"condition": f"{{{{input.n}}}} > {r.randrange(10)}"}
+        case "data_transform":
+            return {"output": {"n": "{{input.n}}", "text": "n is {{input.n}}"}}
+        case "delay":
+            return {"seconds": r.choice([0, 1, 60])}
+        case _:
+            choices = {"on_timeout": r.choice(["fail", "approve", "reject"]), "on_reject": r.choice(["fail", "continue"])}
+            deadline = {"timeout_seconds": 30} if r.random() < 0.5 else {}
+            return {"approvers": r.choice([[], APPROVERS]), "message": "go on?", **choices, **deadline}
+
+
+KINDS = ("agent_execution", "agent_execution", "agent_execution", "api_call", "condition", "data_transform", "delay", "human_approval")
+
+
+def random_workflow(seed: int) -> dict[str, Any]:
+    """Edges lead from lower to higher numbers, so there is no cycle; joins and skipped branches come by themselves."""
+    r = random.Random(seed)
+    size = r.randint(1, 8)
+    steps = []
+    for number in range(size):
+        kind = r.choice(KINDS)
+        later = list(range(number + 1, size))
+        targets = sorted(r.sample(later, min(len(later), r.choice([0, 1, 1, 2, 3]))))
+        step: dict[str, Any] = {"step_id": f"s{number}", "step_type": kind, "parameters": _parameters(r, kind)}
+        if kind == "condition":
+            if not later:
+                step |= {"step_type": "delay", "parameters": {"seconds": 1}}
+            else:
+                step["else_steps"] = [f"s{r.choice(later)}"]
+        step["next_steps"] = [f"s{target}" for target in targets]
+        if kind in ("agent_execution", "api_call"):
+            step["retry"] = {"max_attempts": r.randint(1, 3), "backoff_seconds": r.choice([0, 1, 20])}
+            if r.random() < 0.3:
+                step["timeout_seconds"] = 15
+        steps.append(step)
+    document: dict[str, Any] = {"name": f"random {seed}", "steps": steps}
+    if r.random() < 0.15:
+        document["timeout_seconds"] = 100
+    return document
+
+
+def definitions() -> Definitions:
+    """`COUNT` random workflows, `w0` and on, compiled once for all runs of a process."""
+    table = Definitions()
+    for seed in range(COUNT):
+        defined = WorkflowDefined(
+            event_id=f"w{seed}@1",
+            occurred_at=utc(0),
+            workflow_id=f"w{seed}",
+            version=1,
+            name=f"w{seed}",
+            definition=random_workflow(seed),
+        )
+        table.add(defined)
+    return table
+
+
+DEFINITIONS = definitions()

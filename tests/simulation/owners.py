@@ -1,0 +1,380 @@
+"""Owners of the journal partition and runners, as the real shell and runner behave, one small act at a time."""
+
+from collections import deque
+from typing import Any
+
+from handrail_contracts import topics
+from handrail_contracts.codec import decode, encode
+from handrail_contracts.envelope import ErrorInfo, utc
+from handrail_contracts.ids import fraction
+from handrail_contracts.journal import FENCE_HEADER, Fences, JournalFilter
+from handrail_contracts.platform import Fence
+from handrail_contracts.steps import AgentExecuted
+from handrail_agent_runner.answered import Answered, attempt_key
+from handrail_agent_runner.watermark import Watermark
+from handrail_runtime.errors import Fenced
+from handrail_runtime.machine import snapshots
+from handrail_runtime.machine.core import Kind, Outgoing
+from handrail_runtime.machine.partition import Input, PartitionMachine
+
+from simulation.world import COMMAND_PARTITIONS, Fault, World
+
+
+class Unconditional(JournalFilter):
+    """The filter without compare-and-swap: any claim counts."""
+
+    def _take(self, offset: int, value: bytes) -> Any:
+        if value.startswith(b"claim/"):
+            value = b"claim/%d/x" % self.epoch
+        return super()._take(offset, value)
+
+
+class Unordered(JournalFilter):
+    """The filter without sequence numbers: any record of the epoch counts."""
+
+    def _take(self, offset: int, value: bytes) -> Any:
+        if value.startswith(b"record/"):
+            value = b"record/%s/%d" % (value.split(b"/")[1], self.next_seq)
+        return super()._take(offset, value)
+
+
+def new_filter(world: World) -> JournalFilter:
+    if Fault.NO_SWAP in world.faults:
+        return Unconditional()
+    return Unordered() if Fault.NO_SEQUENCE in world.faults else JournalFilter()
+
+
+class Owner:
+    """One process of a stateful service. `life` goes up with every crash; sends of an earlier life have no answer."""
+
+    def __init__(self, world: World, core: Any, name: str) -> None:
+        self.world, self.core, self.name = world, core, name
+        self.wiring = core.wiring
+        self.life = 0
+        self.mode = "down"
+        self.machine: PartitionMachine[Any] | None = None
+        self._said = deque[list[Any]]()
+
+    @property
+    def journal(self) -> list[Any]:
+        return self.world.logs[self.wiring.journal, 0]
+
+    def crash(self) -> None:
+        self.life += 1
+        self.mode, self.machine = "down", None
+        self._said = deque[list[Any]]()
+
+    def act(self) -> None:
+        try:
+            if self.mode == "down":
+                self._recover()
+            elif self.mode == "active":
+                self._live()
+        except Fenced:
+            self.crash()
+
+    # --- recovery ---------------------------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        world = self.world
+        fences = Fences({})
+        for _, _, headers in world.logs[topics.FENCES, 0]:
+            fences.observe(headers)
+        self.machine = machine = PartitionMachine(self.core, 0, 1, fences)
+        machine.filter = new_filter(world)
+        chunks = [decode(self.wiring.snapshots, value) for _, value, _ in world.logs[self.wiring.snapshots, 0]]
+        parts = snapshots.newest(chunks, self.wiring.fold_version)
+        if parts is not None:
+            snapshots.restore(machine, parts)
+            kept = new_filter(world)
+            kept.epoch, kept.next_seq = machine.filter.epoch, machine.filter.next_seq
+            machine.filter = kept
+        self._fold(len(self.journal))
+        self.mode = "fencing"
+        stamp = machine.fence_stamp()
+        record = (stamp.owner, encode(Fence(owner=stamp.owner, epoch=stamp.epoch)), [stamp.fence_header()])
+        places = [] if Fault.NO_FENCE in world.faults else self._fence_places()
+        self._open_fences = len(places)
+        for place in places:
+            world.send(self, place, record, self._fenced_one, self.crash)
+        if not places:
+            self._claim()
+
+    def _fence_places(self) -> list[tuple[str, int]]:
+        commands = [
+            (topic.name, partition)
+            for topic in self.wiring.commands
+            for partition in (range(COMMAND_PARTITIONS) if topic.spread else (0,))
+        ]
+        return [(topics.FENCES, 0), *commands]
+
+    def _fold(self, end: int) -> None:
+        machine = self.machine
+        assert machine is not None
+        for offset in range(machine.next_offset, end):
+            _, value, headers = self.journal[offset]
+            machine.fold(offset, headers, value)
+
+    def _fenced_one(self, _: int) -> None:
+        self._open_fences -= 1
+        if not self._open_fences:
+            self._claim()
+
+    def _claim(self) -> None:
+        assert self.machine is not None
+        headers, value = self.machine.claim(f"{self.name}-{self.life}")
+        self.mode = "claiming"
+        self.world.send(self, (self.wiring.journal, 0), ("", value, headers), self._claimed, self.crash)
+
+    def _claimed(self, offset: int) -> None:
+        machine = self.machine
+        assert machine is not None
+        self._fold(offset + 1)
+        if not machine.claimed(offset):
+            self.crash()
+            return
+        self.mode = "active"
+        self._ends = {topic: len(self.world.logs[topic, 0]) for topic in self.wiring.inputs}
+        self._again = Fault.NO_REPUBLISH not in self.world.faults
+        messages = [] if Fault.FORGET_UNDELIVERED in self.world.faults else machine.undelivered()
+        self._say(messages, machine.undelivered_sent)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def _live(self) -> None:
+        dice = self.world.dice.random()
+        if dice < 0.45:
+            self._decide()
+        elif dice < 0.55:
+            self._timers()
+        elif dice < 0.85:
+            self._read_back()
+        elif dice < 0.90:
+            self._watch_fences()
+        elif dice < 0.95:
+            self._mark()
+        else:
+            self._snapshot()
+
+    def everything(self) -> bool:
+        """All that there is to do now, for the healed world; false if there was nothing."""
+        machine = self.machine
+        if machine is None or self.mode != "active":
+            self.act()
+            return True
+        before = (dict(machine.positions), machine.next_offset, len(self.world.wire), self._again)
+        try:
+            self._decide(1000)
+            self._timers()
+            self._read_back()
+        except Fenced:
+            self.crash()
+            return True
+        return before != (dict(machine.positions), machine.next_offset, len(self.world.wire), self._again)
+
+    def _decide(self, most: int = 3) -> None:
+        machine = self.machine
+        assert machine is not None
+        for topic in self.wiring.inputs:
+            log = self.world.logs[topic, 0]
+            for _ in range(most):
+                offset = machine.positions[topic]
+                if offset >= len(log):
+                    break
+                key, value, headers = log[offset]
+                machine.handle(Input(topic, offset, key.encode(), value, headers), self.world.now)
+        machine.take_set_aside()
+        self._append()
+        if self._again and all(machine.positions[topic] >= end for topic, end in self._ends.items()):
+            self._again = False
+            self._say(list(machine.outstanding(list(machine.states))))
+
+    def _timers(self) -> None:
+        assert self.machine is not None
+        self.machine.fire_timers(self.world.now)
+        self._append()
+
+    def _mark(self) -> None:
+        assert self.machine is not None
+        self.machine.mark(self.world.now)
+        self._append()
+
+    def _append(self) -> None:
+        machine = self.machine
+        assert machine is not None
+        for append in machine.take_appends():
+            if Fault.FACTS_BEFORE_READ_BACK in self.world.faults:
+                pending = machine._unread[append.seq - machine._unread[0].seq]
+                self._say(pending.facts)
+            if Fault.COMMANDS_BEFORE_ACK in self.world.faults:
+                self._commands(append.seq)
+            self.world.send(
+                self,
+                (self.wiring.journal, 0),
+                (append.key.decode(), append.value, append.headers),
+                lambda _, seq=append.seq: self._commands(seq),
+                self.crash,
+            )
+
+    def _commands(self, seq: int) -> None:
+        machine = self.machine
+        assert machine is not None
+        self._say(machine.acknowledged(seq), lambda: machine.commands_delivered(seq))
+
+    def _read_back(self) -> None:
+        machine = self.machine
+        assert machine is not None
+        facts: list[Outgoing] = []
+        end = len(self.journal)
+        for offset in range(machine.next_offset, end):
+            facts += machine.read_back(offset, self.journal[offset][2])
+        self._say(facts, lambda: machine.facts_delivered(end - 1))
+
+    def _watch_fences(self) -> None:
+        machine = self.machine
+        assert machine is not None
+        for _, _, headers in self.world.logs[topics.FENCES, 0]:
+            machine._fences.observe(headers)
+        if machine._fences.highest.get(machine.owner, -2) >= machine.epoch:
+            raise Fenced("fenced")
+
+    def _snapshot(self) -> None:
+        machine = self.machine
+        assert machine is not None
+        if Fault.SNAPSHOT_UNREAD in self.world.faults:
+            machine.is_delivered = lambda: True  # type: ignore[method-assign]
+        if machine.is_delivered():
+            for chunk in snapshots.take(machine):
+                self.world.send(self, (self.wiring.snapshots, 0), ("0", encode(chunk), []), refused=self.crash)
+
+    def _say(self, messages: list[Outgoing], done: Any = lambda: None) -> None:
+        """Sends, and calls `done` when these and all before them have arrived, as the outbox does."""
+        machine = self.machine
+        assert machine is not None
+        entry = [len(messages), done]
+        self._said.append(entry)
+
+        def arrived(_: int) -> None:
+            entry[0] -= 1
+            self._confirm()
+
+        for message in messages:
+            spread = message.topic == topics.STEP_REQUESTED
+            partition = sum(message.key.encode()) % COMMAND_PARTITIONS if spread else 0
+            headers = [] if message.kind is Kind.FACT else [machine.stamp().header()]
+            record = (message.key, encode(message.message), headers)
+            self.world.send(self, (message.topic, partition), record, arrived, self.crash)
+        self._confirm()
+
+    def _confirm(self) -> None:
+        while self._said and not self._said[0][0]:
+            self._said.popleft()[1]()
+
+
+class Runner:
+    """The runner's rules: fences, duplicates, watermark, answers; effects are written down."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world, self.name, self.life = world, name, 0
+        self.up = False
+        self.committed = [0] * COMMAND_PARTITIONS
+
+    def crash(self) -> None:
+        """What it had in hand may be run again by the next."""
+        if self.up:
+            self.world.excused.update(self._unanswered.values())
+        self.life += 1
+        self.up = False
+
+    def _start(self) -> None:
+        self.up = True
+        self._fences = Fences({})
+        for _, _, headers in self.world.logs[topics.FENCES, 0]:
+            self._fences.observe(headers)
+        self._answered = Answered()
+        self._marks = [Watermark(position) for position in self.committed]
+        self._running: list[tuple[int, int, Any]] = []
+        self._unanswered: dict[str, tuple[str, int]] = {}
+        for _, value, _ in self.world.logs[topics.AGENT_EXECUTED, 0]:
+            answer = decode(topics.AGENT_EXECUTED, value)
+            self._answered.answer(attempt_key(answer.run_id, answer.attempt))
+
+    def act(self) -> None:
+        if not self.up:
+            self._start()
+        dice = self.world.dice.random()
+        if dice < 0.5:
+            self._take(self.world.dice.randrange(COMMAND_PARTITIONS))
+        elif dice < 0.9 and self._running:
+            self._finish(self._running.pop(self.world.dice.randrange(len(self._running))))
+        else:
+            self._commit()
+
+    def everything(self) -> bool:
+        if not self.up:
+            self._start()
+        did = False
+        for partition in range(COMMAND_PARTITIONS):
+            while self._take(partition):
+                did = True
+        while self._running:
+            self._finish(self._running.pop(0))
+            did = True
+        return did
+
+    def _take(self, partition: int) -> bool:
+        mark, log = self._marks[partition], self.world.logs[topics.STEP_REQUESTED, partition]
+        if mark.next_to_read >= len(log):
+            return False
+        offset = mark.next_to_read
+        _, value, headers = log[offset]
+        mark.begin(offset)
+        if Fault.RUNNER_COMMITS_FIRST in self.world.faults:
+            self.committed[partition] = offset + 1
+        if any(name == FENCE_HEADER for name, _ in headers):
+            self._fences.observe(headers)
+            mark.finish(offset)
+            return True
+        allowed = self._fences.allows(headers) or Fault.RUNNER_IGNORES_FENCES in self.world.faults
+        request = decode(topics.STEP_REQUESTED, value)
+        key = attempt_key(request.run_id, request.attempt)
+        if allowed and (self._answered.begin(key) or Fault.RUNNER_NO_DEDUPE in self.world.faults):
+            self.world.effects.append((request.run_id, request.attempt, request.step_id))
+            self._unanswered[key] = (request.run_id, request.attempt)
+            self._running.append((partition, offset, request))
+        else:
+            mark.finish(offset)
+        return True
+
+    def _finish(self, work: tuple[int, int, Any]) -> None:
+        partition, offset, request = work
+        chance = fraction(self.world.seed, request.run_id, request.attempt)
+        failed = chance > 0.8
+        key = attempt_key(request.run_id, request.attempt)
+        answer = AgentExecuted(
+            event_id=f"{key}-answer",
+            occurred_at=utc(self.world.now),
+            execution_id=request.execution_id,
+            workflow_id=request.workflow_id,
+            step_id=request.step_id,
+            run_id=request.run_id,
+            attempt=request.attempt,
+            agent=request.agent,
+            status="failed" if failed else "completed",
+            output=None if failed else {"of": request.step_id, "attempt": request.attempt},
+            error=ErrorInfo(code="AGENT_ERROR", message="by chance", retryable=chance < 0.95) if failed else None,
+        )
+        self._answered.answer(key)
+        record = (request.execution_id, encode(answer), list[tuple[str, bytes]]())
+
+        def arrived(_: int) -> None:
+            self._unanswered.pop(key, None)
+            self._marks[partition].finish(offset)
+
+        def refused() -> None:
+            self.world.send(self, (topics.AGENT_EXECUTED, 0), record, arrived, refused)
+
+        self.world.send(self, (topics.AGENT_EXECUTED, 0), record, arrived, refused)
+
+    def _commit(self) -> None:
+        self.committed = [mark.position for mark in self._marks]

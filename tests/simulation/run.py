@@ -1,0 +1,98 @@
+"""One run: a hostile time, then a healed world that must come to rest, then the checks."""
+
+from collections import Counter
+
+from handrail_approvals.core import ApprovalsCore
+from handrail_scheduler.core import SchedulerCore
+
+from simulation.checks import Violation, check, check_memory, require
+from simulation.graphs import APPROVERS, DEFINITIONS
+from simulation.owners import Owner, Runner
+from simulation.world import Fault, World
+
+ACTS = 220
+
+
+def run(seed: int, faults: frozenset[Fault] = frozenset()) -> Counter[str]:
+    """Raises `Violation` with the seed in it."""
+    try:
+        return _run(World(seed, faults))
+    except Violation as violation:
+        raise Violation(f"seed {seed}: {violation}") from violation
+    except AssertionError as error:
+        raise Violation(f"seed {seed}: {error!r}") from error
+
+
+def _run(world: World) -> Counter[str]:
+    dice = world.dice
+    schedulers = [Owner(world, SchedulerCore(DEFINITIONS), f"s{n}") for n in range(dice.choice([1, 2, 2, 3]))]
+    gates = [Owner(world, ApprovalsCore(), f"a{n}") for n in range(dice.choice([1, 2]))]
+    runners = [Runner(world, "r0")]
+    planned = dice.randint(1, 4)
+    crashes = dice.choice([0.0, 0.01, 0.03])
+    for _ in range(ACTS):
+        world.now += dice.choice([0.01, 0.1, 1.0, 5.0])
+        if len(world.started) < planned and dice.random() < 0.1:
+            world.start_execution()
+        _act(world, schedulers, gates, runners, crashes)
+    _heal(world, schedulers, gates, runners)
+    for owner in (schedulers[0], gates[0]):
+        check_memory(owner)
+    return check(world)
+
+
+def _act(world: World, schedulers: list[Owner], gates: list[Owner], runners: list[Runner], crashes: float) -> None:
+    dice = world.dice
+    chance = dice.random()
+    if chance < 0.40:
+        world.deliver()
+    elif chance < 0.65:
+        owner = dice.choice(schedulers)
+        owner.act()
+        if dice.random() < 0.05:
+            check_memory(owner)
+    elif chance < 0.73:
+        dice.choice(gates).act()
+    elif chance < 0.90:
+        runners[0].act()
+    elif chance < 0.93:
+        open_gates = world.open_gates()
+        if open_gates:
+            world.decide_gate(dice.choice(open_gates), dice.choice([*APPROVERS, "stranger@example.com"]))
+    elif chance < 0.935 and world.started:
+        world.cancel(dice.choice(list(world.started)))
+    elif chance < 0.935 + crashes:
+        dice.choice([*schedulers, *gates, *runners]).crash()
+
+
+def _heal(world: World, schedulers: list[Owner], gates: list[Owner], runners: list[Runner]) -> None:
+    """Everybody dies, what is under way lands, one clean process of each kind finishes; time passes, people decide."""
+    for actor in [*schedulers, *gates, *runners]:
+        actor.crash()
+    world.hostile = False
+    if not world.started:
+        world.start_execution()
+    while world.wire:
+        world.deliver()
+    actors = [schedulers[0], gates[0], runners[0]]
+    idle = 0
+    for _ in range(1000):
+        busy = [actor.everything() for actor in actors]
+        while world.wire:
+            world.deliver()
+            busy.append(True)
+        if any(busy):
+            continue
+        if _all_ended(schedulers[0]):
+            return
+        idle += 1
+        world.now += 40.0
+        for gate in world.open_gates():
+            world.decide_gate(gate, APPROVERS[0])
+        if idle > 40:
+            break
+    require(_all_ended(schedulers[0]), "never came to rest:", list(schedulers[0].machine.states) if schedulers[0].machine else "no owner")
+
+
+def _all_ended(owner: Owner) -> bool:
+    return owner.machine is not None and owner.mode == "active" and not owner.machine.states
