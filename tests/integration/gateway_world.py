@@ -37,7 +37,7 @@ from handrail_runtime.settings import Settings
 from integration.gateway_journals import Journal, read_whole
 from pydantic import BaseModel
 from support.tcp_proxy import TcpProxy
-from unit.gateway.builders import AUDIENCE, ISSUER, Issuer
+from unit.gateway.builders import AUDIENCE, ISSUER, Issuer, until
 
 TENANT = {"user_id": "ada", "organization_id": "acme", "project_id": "apollo"}
 SUPPORT = {
@@ -155,17 +155,10 @@ async def world(
     producer = await bus.start_producer(direct, "test")
     try:
         async with projecting(direct) as projector, serving(settings) as url:
-            journals = [Journal(direct, producer, topic) for topic in ("execution.events", "approval.events")]
-            yield World(url, issuer, settings, direct, projector, *journals, producer)
+            executions, approvals = (Journal(direct, producer, f"{kind}.events") for kind in ("execution", "approval"))
+            yield World(url, issuer, settings, direct, projector, executions, approvals, producer)
     finally:
         await bus.stop(producer)
-
-
-async def until(true: Any, seconds: float = 20) -> None:
-    """Waits for something to become true; how long it takes is not what is tested."""
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0.01)
 
 
 async def register(client: httpx2.AsyncClient, name: str) -> None:
@@ -204,8 +197,8 @@ async def started(client: httpx2.AsyncClient, workflow_id: str) -> str:
 class Story:
     """What the scheduler would journal about one execution, event by event."""
 
-    def __init__(self, gateway: World, execution_id: str) -> None:
-        self.gateway, self.execution_id, self.n = gateway, execution_id, 0
+    def __init__(self, gateway: World, execution_id: str, workflow_id: str = "w") -> None:
+        self.gateway, self.execution_id, self.workflow_id, self.n = gateway, execution_id, workflow_id, 0
 
     async def tell(self, *events: Any) -> None:
         numbered = []
@@ -215,7 +208,7 @@ class Story:
         record = ExecutionRecord(
             at=utc(time.time()),
             execution_id=self.execution_id,
-            workflow_id="w",
+            workflow_id=self.workflow_id,
             source=Source(topic="workflow.started", offset=0),
             events=tuple(numbered),
         )

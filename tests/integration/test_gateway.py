@@ -29,6 +29,8 @@ from integration.gateway_world import (
 
 pytestmark = pytest.mark.integration
 
+TRIGGER = {"step_id": "trigger", "step_type": "trigger", "parameters": {"kind": "api"}, "next_steps": []}
+
 
 @pytest_asyncio.fixture(scope="module")
 async def gateway(broker: Any, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
@@ -107,10 +109,7 @@ class TestWorkflows:
     async def test_lists_are_paged_to_the_end_without_gap_or_repetition(self, gateway: World) -> None:
         async with gateway.client(project_id="paging") as client:
             await register(client, f"helper-{uuid4()}")
-            made = [
-                await created(client, {"name": f"w{i}", "steps": [SUPPORT["steps"][0] | {"next_steps": []}]})
-                for i in range(5)
-            ]
+            made = [await created(client, {"name": f"w{i}", "steps": [TRIGGER]}) for i in range(5)]
             seen: list[str] = []
             cursor = ""
             while True:
@@ -265,7 +264,7 @@ class TestCompatibility:
         )
         execution = response.headers["location"].rsplit("/", 1)[1]
         await client.get(f"/api/v1/executions/{execution}")
-        story = Story(gateway, execution)
+        story = Story(gateway, execution, workflow)
         await story.begins(step_ids(MARKETING)[0])
         await story.finishes_step(step_ids(MARKETING)[0], "a draft")
         await story.ends()

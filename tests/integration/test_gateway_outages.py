@@ -23,13 +23,13 @@ from integration.gateway_world import (
     problem,
     register,
     started,
-    until,
     until_status,
     world,
 )
 from support.broker_proxy import BrokerProxy, CutConnection
 from support.kafka_wire import Api
 from support.tcp_proxy import TcpProxy
+from unit.gateway.builders import until
 
 pytestmark = pytest.mark.integration
 

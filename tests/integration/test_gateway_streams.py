@@ -23,9 +23,9 @@ from integration.gateway_world import (
     register,
     started,
     told,
-    until,
     world,
 )
+from unit.gateway.builders import until
 
 pytestmark = pytest.mark.integration
 

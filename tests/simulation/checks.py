@@ -62,7 +62,9 @@ def check(world: World) -> Counter[str]:
 
 def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> str:
     events = [event for event, _ in story]
-    require([event.n for event in events] == list(range(1, len(events) + 1)), execution_id, "events are not in sequence")
+    require(
+        [event.n for event in events] == list(range(1, len(events) + 1)), execution_id, "events are not in sequence"
+    )
     ends = [event.type for event in events if event.type in ENDS]
     require(len(ends) == 1 and events[-1].type in ENDS, execution_id, "ended", len(ends), "times:", ends)
     definition = DEFINITIONS.find(workflow_id, 1)
@@ -119,7 +121,14 @@ def _check_facts(world: World, stories: dict[str, list[Any]]) -> None:
         ends[message.execution_id].add(message.event_type)
     for execution_id, story in stories.items():
         truth = ENDS[story[-1][0].type]
-        require(ends.get(execution_id) == {truth}, execution_id, "ended as", truth, "and the public was told", ends.get(execution_id))
+        require(
+            ends.get(execution_id) == {truth},
+            execution_id,
+            "ended as",
+            truth,
+            "and the public was told",
+            ends.get(execution_id),
+        )
 
 
 def _check_gates(world: World) -> None:
@@ -132,7 +141,8 @@ def _check_gates(world: World) -> None:
         require(len(decisions) == 1, approval_id, "was decided", decisions)
     for _, value, _ in world.logs[topics.APPROVAL_DECIDED, 0]:
         message = decode(topics.APPROVAL_DECIDED, value)
-        require(closed.get(message.approval_id) == [message.decision], message.approval_id, "announced as", message.decision, "but", closed.get(message.approval_id))
+        truth = closed.get(message.approval_id)
+        require(truth == [message.decision], message.approval_id, "announced as", message.decision, "but", truth)
 
 
 def _check_effects(world: World, stories: dict[str, list[Any]]) -> None:
@@ -150,14 +160,21 @@ def _check_effects(world: World, stories: dict[str, list[Any]]) -> None:
 
 def _check_same_id_same_content(world: World) -> None:
     for place in list(world.logs):
-        if place[0] in (topics.STEP_REQUESTED, topics.APPROVAL_REQUESTED, topics.WORKFLOW_COMPLETED, topics.APPROVAL_DECIDED):
+        if place[0] in (
+            topics.STEP_REQUESTED,
+            topics.APPROVAL_REQUESTED,
+            topics.WORKFLOW_COMPLETED,
+            topics.APPROVAL_DECIDED,
+        ):
             contents: dict[str, bytes] = {}
             fences = Fences({})
             for _, value, headers in world.logs[place]:
                 if fences.observe(headers) or (headers and not fences.allows(headers)):
                     continue
                 event_id = decode(place[0], value).event_id
-                require(contents.setdefault(event_id, value) == value, place, event_id, "was said twice with other words")
+                require(
+                    contents.setdefault(event_id, value) == value, place, event_id, "was said twice with other words"
+                )
 
 
 def check_memory(owner: Any) -> None:
@@ -168,7 +185,7 @@ def check_memory(owner: Any) -> None:
     from handrail_runtime.machine.partition import PartitionMachine
 
     core = SchedulerCore(DEFINITIONS) if owner.wiring.service == "scheduler" else ApprovalsCore()
-    fresh: PartitionMachine[Any] = PartitionMachine(core, 0, 1, Fences({}))  # type: ignore[arg-type]
+    fresh: PartitionMachine[Any] = PartitionMachine(core, 0, 1, Fences({}))
     fresh.filter = new_filter(owner.world)
     for offset, (_, value, headers) in enumerate(owner.journal):
         fresh.fold(offset, headers, value)

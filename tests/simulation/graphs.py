@@ -24,12 +24,24 @@ def _parameters(r: random.Random, kind: str) -> dict[str, Any]:
         case "delay":
             return {"seconds": r.choice([0, 1, 60])}
         case _:
-            choices = {"on_timeout": r.choice(["fail", "approve", "reject"]), "on_reject": r.choice(["fail", "continue"])}
+            choices = {
+                "on_timeout": r.choice(["fail", "approve", "reject"]),
+                "on_reject": r.choice(["fail", "continue"]),
+            }
             deadline = {"timeout_seconds": 30} if r.random() < 0.5 else {}
             return {"approvers": r.choice([[], APPROVERS]), "message": "go on?", **choices, **deadline}
 
 
-KINDS = ("agent_execution", "agent_execution", "agent_execution", "api_call", "condition", "data_transform", "delay", "human_approval")
+KINDS = (
+    "agent_execution",
+    "agent_execution",
+    "agent_execution",
+    "api_call",
+    "condition",
+    "data_transform",
+    "delay",
+    "human_approval",
+)
 
 
 def random_workflow(seed: int) -> dict[str, Any]:

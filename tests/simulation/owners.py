@@ -1,8 +1,11 @@
 """Owners of the journal partition and runners, as the real shell and runner behave, one small act at a time."""
 
 from collections import deque
+from functools import partial
 from typing import Any
 
+from handrail_agent_runner.answered import Answered, attempt_key
+from handrail_agent_runner.watermark import Watermark
 from handrail_contracts import topics
 from handrail_contracts.codec import decode, encode
 from handrail_contracts.envelope import ErrorInfo, utc
@@ -10,8 +13,6 @@ from handrail_contracts.ids import fraction
 from handrail_contracts.journal import FENCE_HEADER, Fences, JournalFilter
 from handrail_contracts.platform import Fence
 from handrail_contracts.steps import AgentExecuted
-from handrail_agent_runner.answered import Answered, attempt_key
-from handrail_agent_runner.watermark import Watermark
 from handrail_runtime.errors import Fenced
 from handrail_runtime.machine import snapshots
 from handrail_runtime.machine.core import Kind, Outgoing
@@ -64,6 +65,12 @@ class Owner:
         self.mode, self.machine = "down", None
         self._said = deque[list[Any]]()
 
+    def owns_journal(self) -> bool:
+        reader = new_filter(self.world)
+        for offset, (_, _, headers) in enumerate(self.journal):
+            reader.take(offset, headers)
+        return self.mode == "active" and self.machine is not None and self.machine.epoch == reader.epoch
+
     def act(self) -> None:
         try:
             if self.mode == "down":
@@ -93,20 +100,27 @@ class Owner:
         self.mode = "fencing"
         stamp = machine.fence_stamp()
         record = (stamp.owner, encode(Fence(owner=stamp.owner, epoch=stamp.epoch)), [stamp.fence_header()])
-        places = [] if Fault.NO_FENCE in world.faults else self._fence_places()
-        self._open_fences = len(places)
-        for place in places:
-            world.send(self, place, record, self._fenced_one, self.crash)
-        if not places:
+        if Fault.NO_FENCE in world.faults:
             self._claim()
+            return
+        places = self._fence_places()
+        self._open_fences = len(places)
+
+        def fence_commands(_: int) -> None:
+            """Only when every later reader will hear of the fence: an owner that is cut off must find out."""
+            for place in places:
+                world.send(self, place, record, self._fenced_one, self.crash)
+            if not places:
+                self._claim()
+
+        world.send(self, (topics.FENCES, 0), record, fence_commands, self.crash)
 
     def _fence_places(self) -> list[tuple[str, int]]:
-        commands = [
+        return [
             (topic.name, partition)
             for topic in self.wiring.commands
             for partition in (range(COMMAND_PARTITIONS) if topic.spread else (0,))
         ]
-        return [(topics.FENCES, 0), *commands]
 
     def _fold(self, end: int) -> None:
         machine = self.machine
@@ -164,6 +178,7 @@ class Owner:
             return True
         before = (dict(machine.positions), machine.next_offset, len(self.world.wire), self._again)
         try:
+            self._watch_fences()
             self._decide(1000)
             self._timers()
             self._read_back()
@@ -212,9 +227,12 @@ class Owner:
                 self,
                 (self.wiring.journal, 0),
                 (append.key.decode(), append.value, append.headers),
-                lambda _, seq=append.seq: self._commands(seq),
+                partial(self._journaled, append.seq),
                 self.crash,
             )
+
+    def _journaled(self, seq: int, _: int) -> None:
+        self._commands(seq)
 
     def _commands(self, seq: int) -> None:
         machine = self.machine

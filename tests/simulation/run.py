@@ -62,19 +62,26 @@ def _act(world: World, schedulers: list[Owner], gates: list[Owner], runners: lis
     elif chance < 0.935 and world.started:
         world.cancel(dice.choice(list(world.started)))
     elif chance < 0.935 + crashes:
-        dice.choice([*schedulers, *gates, *runners]).crash()
+        everybody: list[Owner | Runner] = [*schedulers, *gates, *runners]
+        dice.choice(everybody).crash()
 
 
 def _heal(world: World, schedulers: list[Owner], gates: list[Owner], runners: list[Runner]) -> None:
-    """Everybody dies, what is under way lands, one clean process of each kind finishes; time passes, people decide."""
-    for actor in [*schedulers, *gates, *runners]:
-        actor.crash()
+    """What is under way lands, one process of each kind finishes; time passes, people decide. The rest dies; in half of
+    the runs the owner of the journal lives on, so that nothing is asked for again only because somebody claims."""
+    lives = world.dice.random() < 0.5
+    for owners in (schedulers, gates):
+        owners.sort(key=lambda owner: not (lives and owner.owns_journal()))
+    everybody: list[Owner | Runner] = [*schedulers, *gates, *runners]
+    for actor in everybody:
+        if not (lives and isinstance(actor, Owner) and actor.owns_journal()):
+            actor.crash()
     world.hostile = False
     if not world.started:
         world.start_execution()
     while world.wire:
         world.deliver()
-    actors = [schedulers[0], gates[0], runners[0]]
+    actors: list[Owner | Runner] = [schedulers[0], gates[0], runners[0]]
     idle = 0
     for _ in range(1000):
         busy = [actor.everything() for actor in actors]
@@ -91,7 +98,8 @@ def _heal(world: World, schedulers: list[Owner], gates: list[Owner], runners: li
             world.decide_gate(gate, APPROVERS[0])
         if idle > 40:
             break
-    require(_all_ended(schedulers[0]), "never came to rest:", list(schedulers[0].machine.states) if schedulers[0].machine else "no owner")
+    machine = schedulers[0].machine
+    require(_all_ended(schedulers[0]), "never came to rest:", list(machine.states) if machine else "no owner")
 
 
 def _all_ended(owner: Owner) -> bool:

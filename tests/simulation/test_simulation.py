@@ -4,6 +4,7 @@ import os
 from collections import Counter
 
 import pytest
+
 from simulation.checks import Violation
 from simulation.run import run
 from simulation.world import Fault

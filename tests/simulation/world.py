@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from handrail_contracts import topics
 from handrail_contracts.approvals import ApprovalSubmitted
@@ -41,9 +41,15 @@ class Fault(StrEnum):
     SNAPSHOT_UNREAD = "snapshot_unread"
 
 
+class Sender(Protocol):
+    """Whoever sends; `life` goes up when it dies, and answers to an earlier life are not heard."""
+
+    life: int
+
+
 @dataclass(slots=True)
 class Send:
-    sender: object
+    sender: Sender
     life: int
     place: Place
     record: Record
@@ -72,7 +78,7 @@ class World:
 
     def send(
         self,
-        sender: Any,
+        sender: Sender,
         place: Place,
         record: Record,
         done: Callable[[int], None] = lambda _: None,

@@ -73,6 +73,10 @@ class Issuer:
 Script = Callable[..., Sequence[Row]]
 
 
+def nothing(*_: object) -> Sequence[Row]:
+    return []
+
+
 @dataclass
 class FakeDatabase:
     """Answers named queries by script, and keeps what was asked. A query without a script finds nothing."""
@@ -85,7 +89,7 @@ class FakeDatabase:
         self.asked.append((name, arguments))
         if self.away:
             raise unavailable("DATABASE_UNAVAILABLE", "away")
-        return self.scripts.get(name, lambda *_: [])(*arguments)
+        return self.scripts.get(name, nothing)(*arguments)
 
     async def row(self, name: str, *arguments: object) -> Row | None:
         rows = await self.fetch(name, *arguments)
@@ -116,6 +120,13 @@ class FakeEnds:
 
     async def of(self, topic: str, partitions: Sequence[int]) -> Mapping[tuple[str, int], int]:
         return {(topic, partition): 0 for partition in partitions}
+
+
+async def until(true: Callable[[], Any], seconds: float = 20) -> None:
+    """Waits for something to become true; how long it takes is not what is tested."""
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.005)
 
 
 async def _no_broker() -> Any:

@@ -30,9 +30,8 @@ def _unsigned(header: dict[str, Any]) -> str:
 
 
 def _public_pem() -> bytes:
-    return issuer.private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    key: ec.EllipticCurvePublicKey = issuer.private.public_key()
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _hmac_with_public_key() -> str:

@@ -20,6 +20,7 @@ class Answers:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._unconfirmed: dict[int, tuple[list[Parcel], Callable[[], None]]] = {}
+        self._all_confirmed = asyncio.Event()
         self._next = 0
         self._outbox: Outbox | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -37,6 +38,7 @@ class Answers:
         number = self._next
         self._next += 1
         self._unconfirmed[number] = (parcels, delivered)
+        self._all_confirmed.clear()
         if self._outbox is not None:
             self._outbox.put(parcels, partial(self._confirmed, number))
 
@@ -44,6 +46,8 @@ class Answers:
         entry = self._unconfirmed.pop(number, None)
         if entry is not None:
             entry[1]()
+        if not self._unconfirmed:
+            self._all_confirmed.set()
 
     def _fault(self, error: Exception) -> None:
         log.warning("answers_delayed", unconfirmed=len(self._unconfirmed), error=str(error))
@@ -64,9 +68,13 @@ class Answers:
 
     async def drain(self, timeout: float) -> None:
         """Waits for what is unconfirmed, as long as the time allows."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while self._unconfirmed and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
+        if self._unconfirmed:
+            try:
+                await asyncio.wait_for(self._all_confirmed.wait(), timeout)
+            except TimeoutError:
+                log.warning(
+                    "answers_lost_here", unconfirmed=len(self._unconfirmed), detail="they will be asked for again"
+                )
 
     async def close(self) -> None:
         if self._healing is not None:

@@ -93,8 +93,8 @@ class ExecutionStream:
         fresh = [found for found in frames if found.position is None or found.position > self.position]
         for found in fresh:
             self.position = found.position or self.position
-            if found.event == "complete":
-                self.reason = "complete"
+        if any(found.event == "complete" for found in frames):  # even if the client has it already: nothing follows
+            self.reason = "complete"
         return fresh
 
     async def _projected(self, offset: int, timeout: float) -> bool:

@@ -399,7 +399,7 @@ class PartitionMachine(Generic[S]):
 
     def is_delivered(self) -> bool:
         """Everything that the records say to others was acknowledged, and memory equals what every reader folds."""
-        return self.is_quiet() and not self._read
+        return self.is_quiet() and not self._read and not self._undelivered
 
     def mark(self, now: float) -> bool:
         """Appends a marker if there is something new to say: positions, and what was delivered."""

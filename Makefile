@@ -1,0 +1,38 @@
+# Handrail. `make` tells what there is.
+SHELL := /bin/bash
+UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
+RUN := $(UV) run --frozen
+PATHS := contracts/src libs/graph/src libs/runtime/src services/gateway/src services/scheduler/src \
+	services/agent-runner/src services/approvals/src services/projector/src cli/src
+
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+.venv/.synced: pyproject.toml uv.lock
+	@command -v uv >/dev/null 2>&1 || test -x .venv/bin/uv || (python3 -m venv .venv && .venv/bin/pip install --quiet uv)
+	@if command -v uv >/dev/null 2>&1; then uv sync --frozen --quiet; else .venv/bin/uv sync --frozen --quiet --inexact; fi
+	@touch $@
+
+setup: .venv/.synced ## install everything into .venv
+
+up: setup ## start the whole platform here, until Ctrl-C
+	$(RUN) handrail up
+
+check: setup ## style, types, layers
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy $(PATHS)
+	$(RUN) mypy tests
+	$(RUN) lint-imports
+
+test: setup ## all tests: unit, contracts, simulation, then those on the real broker and database
+	$(RUN) pytest tests/unit tests/contracts tests/simulation -n 2 -q
+	$(RUN) pytest tests/integration tests/chaos tests/e2e -q
+
+clean: ## remove what tools left behind (not the data folder)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: help setup up check test clean
