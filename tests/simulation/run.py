@@ -19,7 +19,7 @@ def run(seed: int, faults: frozenset[Fault] = frozenset()) -> Counter[str]:
         return _run(World(seed, faults))
     except Violation as violation:
         raise Violation(f"seed {seed}: {violation}") from violation
-    except AssertionError as error:
+    except Exception as error:
         raise Violation(f"seed {seed}: {error!r}") from error
 
 

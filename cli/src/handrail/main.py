@@ -2,7 +2,7 @@
 
 import typer
 
-from handrail.commands import up
+from handrail.commands import replay, up
 
 app = typer.Typer(
     name="handrail",
@@ -16,3 +16,4 @@ app.command()(up.up)
 app.command()(up.down)
 app.command()(up.status)
 app.command()(up.token)
+app.command()(replay.replay)

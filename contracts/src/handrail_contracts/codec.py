@@ -1,7 +1,8 @@
 """Messages to bytes and back, with CloudEvents attributes as Kafka headers (binary mode)."""
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -84,24 +85,29 @@ def _decode_slowly(topic: str, value: bytes) -> Any:
 
 
 def _check_type_and_version(topic: str, raw: dict[str, Any]) -> None:
-    known: dict[str, int] = {}
-    for model in messages_of(topic):
-        names, version = model.model_fields.get("event_type"), model.model_fields["schema_version"]
-        if names is None:
-            return
-        for name in getattr(names.annotation, "__args__", ()):
-            known[name] = version.default
-    event_type = raw.get("event_type")
-    if event_type not in known:
+    known = _known_versions(topic)
+    event_type = raw.get("event_type") if "" not in known else ""
+    if not isinstance(event_type, str) or event_type not in known:
         raise DecodeError(
-            "UNKNOWN_EVENT_TYPE", f"{topic} carries {', '.join(sorted(known))}; this record says {event_type!r}"
+            "UNKNOWN_EVENT_TYPE", f"{topic} carries {', '.join(sorted(known))}; this record says {event_type!r:.200}"
         )
     version_given = raw.get("schema_version", 1)
     if not isinstance(version_given, int) or not 1 <= version_given <= known[event_type]:
         raise DecodeError(
             "UNSUPPORTED_VERSION",
-            f"{event_type} has versions 1 to {known[event_type]}; this record says {version_given!r}",
+            f"{event_type or topic} has versions 1 to {known[event_type]}; this record says {version_given!r:.200}",
         )
+
+
+@cache
+def _known_versions(topic: str) -> Mapping[str, int]:
+    """The newest version of each event type of a topic; journals have records of one kind, named ''."""
+    known: dict[str, int] = {}
+    for model in messages_of(topic):
+        names, version = model.model_fields.get("event_type"), model.model_fields["schema_version"]
+        for name in ("",) if names is None else get_args(names.annotation):
+            known[name] = version.default
+    return known
 
 
 def _first_error(error: ValidationError) -> str:

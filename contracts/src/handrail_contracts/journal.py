@@ -7,7 +7,7 @@ its sequence number in it; every command names its owner and epoch. The rules ar
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AwareDatetime
 
@@ -35,7 +35,7 @@ class Record(Model):
     which everything that the records say to others has been acknowledged.
     """
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     at: AwareDatetime
     execution_id: str = ""
     workflow_id: str = ""

@@ -81,4 +81,6 @@ def catalogue() -> Mapping[str, TopicSpec]:
         raw = yaml.safe_load(path.read_text("utf-8"))
         raw["retention_ms"] = _retention_ms(raw.pop("retention"))
         specs[raw["name"]] = TopicSpec.model_validate(raw)
+    if not specs:
+        raise FileNotFoundError(f"no topic is described under {_folder()}: is the installation whole?")
     return specs

@@ -13,8 +13,11 @@ Raw = dict[str, Any]
 
 
 def _lifecycle_v1_to_v2(raw: Raw) -> Raw:
-    """Version 1 is the lifecycle event of the first platform: no execution, so it gets one that belongs to its content."""
-    run = derive(raw.get("workflow_id"), raw.get("user_id"), raw.get("timestamp"))
+    """Version 1 is the lifecycle event of the first platform: no execution, so it gets one that belongs to its content.
+
+    One that names its execution keeps it: the id is the caller's choice.
+    """
+    run = raw.get("execution_id") or derive(raw.get("workflow_id"), raw.get("user_id"), raw.get("timestamp"))
     upcast = dict(raw, schema_version=2, execution_id=run, occurred_at=raw.get("timestamp"))
     upcast["event_id"] = derive(run, raw.get("event_type"))
     if raw.get("event_type") == "workflow.started":

@@ -40,9 +40,12 @@ class Producer(Protocol):
 async def discard(producer: Any) -> None:
     """Stops a producer without letting it deliver what it holds: its caller has been told that the outcome is unknown."""
     sender = getattr(producer, "_sender", None)
-    task = getattr(sender, "sender_task", None)
-    if task is not None:
+    task: asyncio.Task[None] | None = getattr(sender, "sender_task", None)
+    for _ in range(100):  # once more for every request in flight: a cancelled sender waits for them, one by one
+        if task is None or task.done():
+            break
         task.cancel()
+        await asyncio.sleep(0)
     try:
         await asyncio.wait_for(producer.client.close(), 5)
     except (TimeoutError, KafkaError, OSError):

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from handrail_graph import AgentParameters, compile_workflow
+from handrail_graph import AgentParameters, DefinitionError, compile_workflow
 
 from handrail_gateway import definitions, executions
 from handrail_gateway.answers import Answer, parsed
@@ -108,6 +108,9 @@ async def get_workflow(workflow_id: WorkflowId, gateway: GatewayDep, caller: Cal
 
 def _agent_steps(definition: dict[str, Any]) -> list[tuple[str, str]]:
     """The steps that agents run, in order, with the agents' names."""
-    graph = compile_workflow(definition)
+    try:
+        graph = compile_workflow(definition)
+    except DefinitionError:
+        return []  # saved by another release, whose compiler took it
     found = ((step, graph.nodes[step].parameters) for step in graph.order)
     return [(step, parameters.agent) for step, parameters in found if isinstance(parameters, AgentParameters)]

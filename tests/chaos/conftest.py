@@ -1,0 +1,73 @@
+"""A platform of its own for the faults: broker, database, agents, and the five services, all killable."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from chaos.load import Load
+from handrail.embedded.broker import EmbeddedBroker
+from handrail.embedded.database import EmbeddedDatabase
+from handrail.embedded.process import free_port
+from handrail.tokens import AUDIENCE, ISSUER, ensure_keys
+from handrail.topics import create_topics
+from support.processes import Process, ServiceCluster
+
+
+@dataclass
+class Platform:
+    broker: EmbeddedBroker
+    database: EmbeddedDatabase
+    cluster: ServiceCluster
+    effects: Path
+    load: Load
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"HANDRAIL_BROKERS": self.broker.bootstrap, "HANDRAIL_DATABASE_URL": self.database.url}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
+    folder = tmp_path_factory.mktemp("chaos")
+    broker, database = EmbeddedBroker(folder / "kafka"), EmbeddedDatabase(folder / "postgres")
+    broker.start()
+    database.start()
+    port, effects = free_port(), folder / "effects.jsonl"
+    command = [sys.executable, "-m", "support.effects", "--port", str(port), "--journal", str(effects)]
+    agents = Process("effects", command, folder / "effects.log", cwd=Path(__file__).parents[1])
+    try:
+        database.wait_ready()
+        broker.wait_ready()
+        await create_topics(broker.bootstrap)
+        agents.start()
+        cluster = ServiceCluster(
+            broker.bootstrap,
+            database.url,
+            folder / "services",
+            env=_env(folder, port),
+            supervise=True,
+        )
+        async with cluster, Load(broker.bootstrap) as load:
+            yield Platform(broker, database, cluster, effects, load)
+    finally:
+        if agents.running:
+            agents.kill()
+        broker.stop()
+        database.stop()
+
+
+def _env(folder: Path, port: int) -> dict[str, str]:
+    listed = folder / "agents.json"
+    names = ("echo", "slow:50", "flaky:1")
+    url = f"http://127.0.0.1:{port}"
+    listed.write_text(json.dumps([{"agent": name, "kind": "http", "config": {"url": url}} for name in names]))
+    return {
+        "HANDRAIL_AGENTS_FILE": str(listed),
+        "HANDRAIL_AUTH_JWKS_FILE": str(ensure_keys(folder / "auth")),
+        "HANDRAIL_AUTH_ISSUER": ISSUER,
+        "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
+    }
