@@ -20,6 +20,9 @@ setup: .venv/.synced ## install everything into .venv
 up: setup ## start the whole platform here, until Ctrl-C
 	$(RUN) handrail up
 
+demo: setup ## set everything up, run two workflows, show what happened
+	$(RUN) handrail demo
+
 check: setup ## style, types, layers
 	$(RUN) ruff check
 	$(RUN) ruff format --check
@@ -35,4 +38,10 @@ clean: ## remove what tools left behind (not the data folder)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup up check test clean
+replay: setup ## rebuild the read models of the platform that runs here
+	$(RUN) handrail replay
+
+chaos: setup ## the fault tests at full size
+	HANDRAIL_CHAOS_EXECUTIONS=500 $(RUN) pytest tests/chaos -q -s
+
+.PHONY: help demo replay chaos setup up check test clean

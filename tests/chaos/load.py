@@ -123,7 +123,7 @@ class Load:
                 raise AssertionError(f"{len(missing)} of {len(self.started)} executions have not ended: {some}")
             for records in (await self._consumer.getmany(timeout_ms=500)).values():
                 for record in records:
-                    self.ended[record.key.decode()] = record.value.decode()
+                    self.ended[record.key.decode()] = record.topic
 
     def plan(self, execution_id: str) -> Plan | None:
         """What the checker holds the order of steps against."""

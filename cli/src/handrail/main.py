@@ -2,7 +2,7 @@
 
 import typer
 
-from handrail.commands import replay, up
+from handrail.commands import demo, replay, up
 
 app = typer.Typer(
     name="handrail",
@@ -13,6 +13,7 @@ app = typer.Typer(
 )
 
 app.command()(up.up)
+app.command()(demo.demo)
 app.command()(up.down)
 app.command()(up.status)
 app.command()(up.token)

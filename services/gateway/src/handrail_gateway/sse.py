@@ -90,7 +90,7 @@ class ExecutionStream:
 
     def _fresh(self, frames: Sequence[Frame]) -> list[Frame]:
         """Those that the client does not have; moves `position` on."""
-        fresh = [found for found in frames if found.position is None or found.position >= self.position]
+        fresh = [found for found in frames if found.position is None or found.position > self.position]
         for found in fresh:
             self.position = found.position or self.position
         if any(found.event == "complete" for found in frames):  # even if the client has it already: nothing follows
