@@ -20,6 +20,9 @@ setup: .venv/.synced ## install everything into .venv
 up: setup ## start the whole platform here, until Ctrl-C
 	$(RUN) handrail up
 
+bench: setup ## measure this machine and the platform on it
+	$(RUN) handrail bench
+
 demo: setup ## set everything up, run two workflows, show what happened
 	$(RUN) handrail demo
 
@@ -44,4 +47,4 @@ replay: setup ## rebuild the read models of the platform that runs here
 chaos: setup ## the fault tests at full size
 	HANDRAIL_CHAOS_EXECUTIONS=500 $(RUN) pytest tests/chaos -q -s
 
-.PHONY: help demo replay chaos setup up check test clean
+.PHONY: help bench demo replay chaos setup up check test clean

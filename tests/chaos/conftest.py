@@ -30,7 +30,7 @@ class Platform:
         return {"HANDRAIL_BROKERS": self.broker.bootstrap, "HANDRAIL_DATABASE_URL": self.database.url}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
     folder = tmp_path_factory.mktemp("chaos")
     broker, database = EmbeddedBroker(folder / "kafka"), EmbeddedDatabase(folder / "postgres")
@@ -62,7 +62,7 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
 
 def _env(folder: Path, port: int) -> dict[str, str]:
     listed = folder / "agents.json"
-    names = ("echo", "slow:50", "flaky:1")
+    names = ("echo", "slow:50", "flaky:1", "big:5000000")
     url = f"http://127.0.0.1:{port}"
     listed.write_text(json.dumps([{"agent": name, "kind": "http", "config": {"url": url}} for name in names]))
     return {

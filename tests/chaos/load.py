@@ -59,6 +59,10 @@ WORKFLOWS: dict[str, dict[str, Any]] = {
 }
 
 
+WORKFLOWS["big"] = {"name": "big", "tasks": [{"agent": "big:5000000", "input": {}}]}
+TURNS = ("chain", "fan", "delayed")
+
+
 class Load:
     """Starts and follows executions. Everything acknowledged is in `started`."""
 
@@ -91,12 +95,17 @@ class Load:
         assert self._producer is not None and self._consumer is not None
         await asyncio.gather(self._producer.stop(), self._consumer.stop())
 
+    async def put(self, topic: str, value: bytes, *, key: bytes = b"k", partition: int = 0, headers: Any = ()) -> None:
+        """Anything at all, as an outsider may write it."""
+        assert self._producer is not None
+        await self._producer.send_and_wait(topic, value, key=key, partition=partition, headers=list(headers))
+
     async def start(self, count: int) -> None:
         """Starts executions of all workflows in turn."""
         assert self._producer is not None
         sends = []
         for number in range(count):
-            execution_id, name = str(uuid.uuid4()), list(WORKFLOWS)[number % len(WORKFLOWS)]
+            execution_id, name = str(uuid.uuid4()), TURNS[number % len(TURNS)]
             message = WorkflowStarted(
                 event_id=execution_id,
                 occurred_at=utc(time.time()),
@@ -123,7 +132,7 @@ class Load:
                 raise AssertionError(f"{len(missing)} of {len(self.started)} executions have not ended: {some}")
             for records in (await self._consumer.getmany(timeout_ms=500)).values():
                 for record in records:
-                    self.ended[record.key.decode()] = record.topic
+                    self.ended[(record.key or b"").decode()] = (record.value or b"").decode()
 
     def plan(self, execution_id: str) -> Plan | None:
         """What the checker holds the order of steps against."""

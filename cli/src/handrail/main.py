@@ -2,7 +2,7 @@
 
 import typer
 
-from handrail.commands import demo, replay, up
+from handrail.commands import bench, demo, dlq, publish, replay, up
 
 app = typer.Typer(
     name="handrail",
@@ -14,7 +14,10 @@ app = typer.Typer(
 
 app.command()(up.up)
 app.command()(demo.demo)
+app.command()(bench.bench)
 app.command()(up.down)
 app.command()(up.status)
 app.command()(up.token)
 app.command()(replay.replay)
+app.command()(publish.publish)
+app.add_typer(dlq.app, name="dlq")

@@ -18,7 +18,7 @@ class Model(BaseModel):
 class Tenant(Model):
     """Whose it is. Every read, stream and topic-fed view is filtered by the organization and the project."""
 
-    user_id: str = ""
+    user_id: str = Field("", description="on whose behalf")
     organization_id: str = ""
     project_id: str = ""
 
@@ -26,14 +26,14 @@ class Tenant(Model):
 class Message(Tenant):
     """The envelope. `event_id` is deterministic: the same thing said twice has the same id, and readers drop the second."""
 
-    event_id: Identifier
-    occurred_at: AwareDatetime
+    event_id: Identifier = Field(description="deterministic: the same thing said twice has the same id")
+    occurred_at: AwareDatetime = Field(description="with an offset, such as 2026-02-18T10:30:00Z")
 
 
 class ExecutionMessage(Message):
     """A message about one execution: keyed by `execution_id`, so the whole story is in one partition."""
 
-    execution_id: Identifier
+    execution_id: Identifier = Field(description="one run of a workflow; also the record's key")
     workflow_id: Identifier
 
 

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime
 from handrail_contracts.envelope import Model
 
 Headers = Iterable[tuple[str, bytes]]
+"""As a client hands them over. A foreign record may carry a null for a value: nothing here stumbles over it."""
 
 JOURNAL_HEADER = "hr-journal"
 COMMAND_HEADER = "hr-command"
@@ -74,7 +75,7 @@ class JournalFilter:
     def take(self, offset: int, headers: Headers) -> Verdict:
         for name, value in headers:
             if name == JOURNAL_HEADER:
-                return self._take(offset, value)
+                return self._take(offset, value or b"")
         return Verdict.IGNORED
 
     def _take(self, offset: int, value: bytes) -> Verdict:
@@ -109,8 +110,9 @@ class Stamp:
         return (FENCE_HEADER, f"{self.owner}/{self.epoch}".encode())
 
     @staticmethod
-    def parse(value: bytes) -> "Stamp":
-        owner, _, epoch = value.decode("ascii").rpartition("/")
+    def parse(value: bytes | None) -> "Stamp":
+        """Raises `ValueError` for anything that is no stamp."""
+        owner, _, epoch = (value or b"").decode("ascii").rpartition("/")
         if not owner:
             raise ValueError("a stamp is <service>/<partition>/<epoch>")
         return Stamp(owner, int(epoch))

@@ -35,7 +35,9 @@ class _Published(GenerateJsonSchema):
 def _require_constants(schema: Schema) -> None:
     """A field that can have one value only says what the message is: readers may fill it in, writers have to say it."""
     properties: Schema = schema.get("properties", {})
-    constants = [name for name, field in properties.items() if "const" in field and field.pop("default", None) is not None]
+    constants = [
+        name for name, field in properties.items() if "const" in field and field.pop("default", None) is not None
+    ]
     required = {*schema.get("required", ()), *constants}
     if required:
         schema["required"] = [name for name in properties if name in required]
@@ -49,9 +51,7 @@ def newest_version(model: type[BaseModel]) -> int:
 @cache
 def versions() -> Mapping[tuple[str, int], type[BaseModel]]:
     """The model of every message and version, by name and number."""
-    newest = {
-        (model.__name__, newest_version(model)): model for topic in catalogue() for model in messages_of(topic)
-    }
+    newest = {(model.__name__, newest_version(model)): model for topic in catalogue() for model in messages_of(topic)}
     return dict(sorted({**EARLIER, **newest}.items()))
 
 

@@ -33,10 +33,10 @@ class WorkflowStarted(ExecutionMessage):
     event_type: Literal["workflow.started"] = "workflow.started"
     schema_version: Literal[2] = 2
     workflow_version: int | None = Field(None, ge=1, description="pins a version; the newest if absent")
-    input: Any = None
-    context: JsonObject = {}
-    trigger: JsonObject = {}
-    session_id: str | None = None
+    input: Any = Field(None, description="`{{input}}` in the definition; any JSON")
+    context: JsonObject = Field({}, description="`{{context.KEY}}` in the definition; handed to agents as it is")
+    trigger: JsonObject = Field({}, description="what set the execution off, for people to read")
+    session_id: str | None = Field(None, description="groups executions of one conversation")
     metadata: LifecycleMetadata = LifecycleMetadata()
 
 

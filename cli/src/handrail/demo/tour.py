@@ -55,7 +55,8 @@ class Tour:
         """A graph with a condition and a gate that a person opens."""
         self._title("Customer support: a condition, and a person at the rail")
         workflow = self._call("POST", "/api/workflows", CUSTOMER_SUPPORT)
-        execution_id = self._call("POST", f"/api/workflows/{workflow['id']}/execute", INQUIRY)["execution_id"]
+        started = self._call("POST", f"/api/workflows/{workflow['id']}/execute", INQUIRY)
+        execution_id = str(started["execution_id"])
         self._watch(execution_id, on_waiting=self._approve)
         execution = self._settled(f"/api/executions/{execution_id}")
         if execution["status"] != "completed":
@@ -76,8 +77,7 @@ class Tour:
         while time.monotonic() < deadline:
             items = self._call("GET", f"/api/v1/workflows/{workflow_id}/executions")["items"]
             if items:
-                found: str = items[0].get("execution_id") or items[0]["id"]
-                return found
+                return str(items[0].get("execution_id") or items[0]["id"])
             time.sleep(0.02)
         raise DemoFailed(f"no execution of {workflow_id} appeared within {PATIENCE:g} s")
 

@@ -13,6 +13,9 @@ from handrail_runtime.settings import Settings
 
 log = structlog.get_logger()
 
+MOST_ENTRIES = 5_000
+MOST_BYTES = 64 * 1024 * 1024
+
 
 class Answers:
     """Publishes parcels; after a fault, everything unconfirmed is published again by a new producer, with the same ids."""
@@ -21,6 +24,7 @@ class Answers:
         self._settings = settings
         self._unconfirmed: dict[int, tuple[list[Parcel], Callable[[], None]]] = {}
         self._all_confirmed = asyncio.Event()
+        self._bytes = 0
         self._next = 0
         self._outbox: Outbox | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -34,10 +38,16 @@ class Answers:
     def unconfirmed(self) -> int:
         return len(self._unconfirmed)
 
+    @property
+    def full(self) -> bool:
+        """Enough waits here: no new work should be taken until some of it has arrived."""
+        return len(self._unconfirmed) > MOST_ENTRIES or self._bytes > MOST_BYTES
+
     def publish(self, parcels: list[Parcel], delivered: Callable[[], None]) -> None:
         number = self._next
         self._next += 1
         self._unconfirmed[number] = (parcels, delivered)
+        self._bytes += _weight(parcels)
         self._all_confirmed.clear()
         if self._outbox is not None:
             self._outbox.put(parcels, partial(self._confirmed, number))
@@ -45,11 +55,14 @@ class Answers:
     def _confirmed(self, number: int) -> None:
         entry = self._unconfirmed.pop(number, None)
         if entry is not None:
+            self._bytes -= _weight(entry[0])
             entry[1]()
         if not self._unconfirmed:
             self._all_confirmed.set()
 
     def _fault(self, error: Exception) -> None:
+        if self._healing is not None and not self._healing.done():
+            return
         log.warning("answers_delayed", unconfirmed=len(self._unconfirmed), error=str(error))
         self._healing = asyncio.create_task(self._heal(), name="answers-heal")
 
@@ -82,3 +95,7 @@ class Answers:
         if self._outbox is not None:
             await self._outbox.close()
         await bus.stop(self._producer)
+
+
+def _weight(parcels: list[Parcel]) -> int:
+    return sum(len(parcel.value) for parcel in parcels)

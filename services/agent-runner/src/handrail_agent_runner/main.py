@@ -13,9 +13,11 @@ from handrail_runtime.outbox import Parcel, await_all, send_batches
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 from handrail_runtime.tables import TopicTable
+from handrail_runtime.tolerant import tolerate_foreign_headers
 
+from handrail_agent_runner.attempt import SOURCE
 from handrail_agent_runner.registry import Registry, agents_of_file
-from handrail_agent_runner.runner import SOURCE, Runner
+from handrail_agent_runner.runner import Runner
 
 log = structlog.get_logger()
 
@@ -24,6 +26,7 @@ FOLLOW_SECONDS = 0.2
 
 
 async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
+    tolerate_foreign_headers()
     registry = Registry(settings)
     table = TopicTable(settings, topics.AGENT_REGISTERED, registry.add)
     following: asyncio.Task[None] | None = None
@@ -84,5 +87,5 @@ async def _follow(table: TopicTable) -> None:
         await asyncio.sleep(FOLLOW_SECONDS)
         try:
             await table.catch_up()
-        except (Unavailable, KafkaError, TimeoutError) as error:
-            log.warning("agents_not_followed", error=str(error))
+        except Exception as error:
+            log.warning("agents_not_followed", error=str(error) or repr(error))

@@ -43,8 +43,17 @@ class Registry:
             return self._api_call
         made = self._made.get(request.agent)
         if made is None and (registered := self._registered.get(request.agent)) is not None:
-            made = self._made[request.agent] = MAKERS[registered.kind](registered, self._settings)
+            made = self._made[request.agent] = self._make(registered)
         return made
+
+    def _make(self, registered: AgentRegistered) -> Agent:
+        try:
+            return MAKERS[registered.kind](registered, self._settings)
+        except AgentFailure:
+            raise
+        except (Exception, SystemExit) as error:
+            message = f"agent {registered.agent} can't be made of its registration: {type(error).__name__}: {error}"
+            raise AgentFailure("AGENT_ERROR", message, retryable=False) from error
 
     async def wait_for(self, request: StepRequested) -> Agent:
         """Like `find`, but gives a registration that is on its way a moment. Raises `AgentFailure` if none comes."""

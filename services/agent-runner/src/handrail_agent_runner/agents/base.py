@@ -9,6 +9,8 @@ from handrail_contracts.steps import StepRequested
 Progress = Callable[[str, JsonObject], None]
 """Tells something before the end: kind (`delta`, `tool_call`, ...) and data. Best effort."""
 
+InlineFunction = Callable[[Any, JsonObject], Any]
+
 
 class AgentFailure(Exception):
     """The attempt failed in a way that has a public code."""
@@ -22,7 +24,7 @@ class Agent(Protocol):
     """Runs one attempt of a step. May be cancelled at any await. Raises `AgentFailure`, or anything: that is AGENT_ERROR."""
 
     @property
-    def inline(self) -> Callable[[Any, JsonObject], Any] | None:
+    def inline(self) -> InlineFunction | None:
         """A plain, quick function that may run on the loop itself, for agents that have nothing to wait for."""
 
     async def execute(self, request: StepRequested, progress: Progress) -> Any: ...

@@ -1,0 +1,249 @@
+"""The workloads. Each is run over the real services; times are the client's."""
+
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka import TopicPartition
+from handrail_contracts import topics
+from handrail_contracts.journal import Fences
+from handrail_contracts.topics import EXECUTION_PARTITIONS
+from handrail_contracts.workflows import WorkflowDefined
+from handrail_projector.feed import connect
+from handrail_projector.replay import rebuild
+from handrail_runtime import bus
+from handrail_runtime.machine.partition import PartitionMachine
+from handrail_runtime.machine.recovery import read_to, seek_to_begin
+from handrail_runtime.settings import Settings
+from handrail_runtime.tables import TopicTable
+from handrail_scheduler.core import SchedulerCore
+from handrail_scheduler.definitions import Definitions
+
+from handrail.bench.client import Client
+from handrail.bench.floor import throughput, two_hops
+
+Say = Callable[[str], None]
+STEPS = 10
+ONE_AT_A_TIME = 100
+MANY, MANY_STEPS = 2000, 5
+WIDTH = 100
+
+
+@dataclass
+class Results:
+    """Every figure with its unit in its name."""
+
+    machine: dict[str, Any] = field(default_factory=dict)
+    floor: dict[str, float] = field(default_factory=dict)
+    w1: dict[str, float] = field(default_factory=dict)
+    w2: dict[str, float] = field(default_factory=dict)
+    w3: dict[str, float] = field(default_factory=dict)
+    w4: dict[str, float] = field(default_factory=dict)
+    replay: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def chain(steps: int) -> dict[str, Any]:
+    return {"tasks": [{"agent": "noop", "input": {"before": "{{previous_output}}"}} for _ in range(steps)]}
+
+
+def fan(width: int) -> dict[str, Any]:
+    branches = [f"p{number}" for number in range(width)]
+    return {
+        "steps": [
+            {"step_id": "start", "step_type": "trigger", "parameters": {"kind": "api"}, "next_steps": branches},
+            *(
+                {
+                    "step_id": b,
+                    "step_type": "agent_execution",
+                    "parameters": {"agent_id": "noop"},
+                    "next_steps": ["join"],
+                }
+                for b in branches
+            ),
+            {"step_id": "join", "step_type": "data_transform", "parameters": {"output": "joined"}},
+        ]
+    }
+
+
+PARKED = {
+    "steps": [
+        {"step_id": "gate", "step_type": "human_approval", "parameters": {"message": "go on?"}, "next_steps": ["end"]},
+        {"step_id": "end", "step_type": "data_transform", "parameters": {"output": "released"}},
+    ]
+}
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+async def floor(settings: Settings) -> dict[str, float]:
+    runs = [await two_hops(settings) for _ in range(3)]
+    produced, consumed = await throughput(settings)
+    return {
+        "two_hops_p50_ms": round(statistics.median(percentile(run, 0.5) for run in runs) * 1000, 3),
+        "two_hops_p99_ms": round(statistics.median(percentile(run, 0.99) for run in runs) * 1000, 3),
+        "produced_per_s": round(produced),
+        "consumed_per_s": round(consumed),
+    }
+
+
+async def one_at_a_time(client: Client, two_hops_ms: float) -> dict[str, float]:
+    """W1: ten sequential no-op steps, one workflow at a time; medians of three runs after a warm-up."""
+    workflow = await client.define("w1", chain(STEPS))
+    for _ in range(ONE_AT_A_TIME):
+        await client.run(workflow)
+    runs = [sorted([await client.run(workflow) for _ in range(ONE_AT_A_TIME)]) for _ in range(3)]
+    p50 = statistics.median(percentile(run, 0.5) for run in runs) * 1000
+    p99 = statistics.median(percentile(run, 0.99) for run in runs) * 1000
+    return {
+        "workflow_p50_ms": round(p50, 2),
+        "workflow_p99_ms": round(p99, 2),
+        "step_p50_ms": round(p50 / STEPS, 3),
+        "step_in_two_hops": round(p50 / STEPS / two_hops_ms, 2),
+        "p99_in_p50": round(p99 / p50, 2),
+    }
+
+
+async def many_at_once(client: Client, settings: Settings) -> dict[str, float]:
+    """W2: 2,000 workflows of five sequential steps, as fast as one client can publish."""
+    workflow = await client.define("w2", chain(MANY_STEPS))
+    await client.wait(await client.start(workflow, MANY))
+    rates, lags = [], []
+    for _ in range(3):
+        began = time.perf_counter()
+        started = await client.start(workflow, MANY)
+        await client.wait(started)
+        ended = time.perf_counter()
+        await _projected(settings, workflow, started)
+        rates.append(MANY * MANY_STEPS / (ended - began))
+        lags.append(time.perf_counter() - ended)
+    return {
+        "steps_per_s": round(statistics.median(rates)),
+        "steps_per_s_min": round(min(rates)),
+        "read_models_after_s": round(statistics.median(lags), 3),
+    }
+
+
+async def _projected(settings: Settings, workflow: str, started: list[str]) -> None:
+    connection = await connect(settings.database_url, "handrail")
+    statement = "SELECT count(*) FROM executions WHERE execution_id = any($1::text[]) AND status = 'completed'"
+    try:
+        while await connection.fetchval(statement, started) < len(started):
+            await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
+
+
+async def fan_out(client: Client) -> dict[str, float]:
+    """W3: one workflow with a hundred parallel steps and a join."""
+    workflow = await client.define("w3", fan(WIDTH))
+    times = sorted([await client.run(workflow) for _ in range(40)][10:])
+    return {"p50_ms": round(percentile(times, 0.5) * 1000, 1), "p99_ms": round(percentile(times, 0.99) * 1000, 1)}
+
+
+async def parked(client: Client, count: int, scheduler_pid: int, settings: Settings) -> dict[str, float]:
+    """W4: executions that wait for an approval: memory, the effect on others, and all of them released."""
+    gate, w1 = await client.define("w4", PARKED), await client.define("w4-others", chain(STEPS))
+    alone = sorted([await client.run(w1) for _ in range(50)])
+    before = resident_mb(scheduler_pid)
+    ids: list[str] = []
+    for first in range(0, count, 5000):
+        ids += await client.start(gate, min(5000, count - first))
+    await _opened(settings, gate, count)
+    await asyncio.sleep(2)
+    among = sorted([await client.run(w1) for _ in range(50)])
+    after = resident_mb(scheduler_pid)
+    began = time.perf_counter()
+    await client.approve(gate, ids, "gate")
+    await client.wait(ids)
+    return {
+        "parked": count,
+        "scheduler_before_mb": before,
+        "scheduler_mb": after,
+        "bytes_each": round((after - before) * 1024 * 1024 / count),
+        "others_p50_alone_ms": round(percentile(alone, 0.5) * 1000, 2),
+        "others_p50_ms": round(percentile(among, 0.5) * 1000, 2),
+        "released_per_s": round(count / (time.perf_counter() - began)),
+    }
+
+
+async def _opened(settings: Settings, workflow: str, count: int) -> None:
+    connection = await connect(settings.database_url, "handrail")
+    try:
+        while await connection.fetchval("SELECT count(*) FROM approvals WHERE workflow_id = $1", workflow) < count:
+            await asyncio.sleep(0.1)
+    finally:
+        await connection.close()
+
+
+def resident_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return round(int(line.split()[1]) / 1024, 1)
+    return 0.0
+
+
+async def replay(settings: Settings) -> dict[str, float]:
+    """R: the whole log into an empty scheduler, and into empty read models."""
+    events, seconds = await _fold(settings)
+    began = time.perf_counter()
+    records = await rebuild(settings, "handrail_bench")
+    took = time.perf_counter() - began
+    connection = await connect(settings.database_url, "handrail_bench")
+    try:
+        stored = await connection.fetchval("SELECT coalesce(sum(last_n - first_n + 1), 0) FROM execution_history")
+        await connection.execute("DROP SCHEMA handrail_bench CASCADE")
+    finally:
+        await connection.close()
+    return {
+        "scheduler_events": events,
+        "scheduler_events_per_s": round(events / seconds),
+        "read_model_records": records,
+        "read_model_events_per_s": round(stored / took),
+    }
+
+
+async def _fold(settings: Settings) -> tuple[int, float]:
+    definitions = Definitions()
+    table = TopicTable(settings, topics.WORKFLOW_DEFINED, _adder(definitions))
+    await table.catch_up()
+    core: Any = _Counting(definitions)
+    machines = [PartitionMachine(core, p, EXECUTION_PARTITIONS, Fences({})) for p in range(EXECUTION_PARTITIONS)]
+    reader = await bus.start_reader(settings, "handrail-bench-replay", max_wait_ms=20)
+    places = [TopicPartition(topics.EXECUTION_EVENTS, machine.partition) for machine in machines]
+    reader.assign(places)
+    await seek_to_begin(reader, places)
+    began = time.perf_counter()
+    async for records in read_to(reader, await bus.end_offsets(reader, places)):
+        machine = machines[records[0].partition]
+        for record in records:
+            machine.fold(record.offset, record.headers, record.value)
+    seconds = time.perf_counter() - began
+    await bus.stop(reader)
+    await table.close()
+    return core.events, seconds
+
+
+class _Counting(SchedulerCore):
+    events = 0
+
+    def evolve(self, state: Any, event: Any, record: Any) -> None:
+        self.events += 1
+        super().evolve(state, event, record)
+
+
+def _adder(definitions: Definitions) -> Callable[[WorkflowDefined], None]:
+    return definitions.add
+
+
+def machine_facts() -> dict[str, Any]:
+    return {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}

@@ -1,0 +1,82 @@
+"""`handrail bench`."""
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from handrail_runtime.settings import Settings
+
+from handrail.bench import workloads
+from handrail.bench.client import Client
+from handrail.commands.up import fail
+from handrail.embedded import EmbeddedError
+from handrail.embedded.process import free_port
+from handrail.local import LocalStack
+from handrail.stack import PORTS, Running
+
+NOOP = [{"agent": "noop", "kind": "python", "config": {"entry_point": "handrail_agent_runner.builtin:noop"}}]
+ALL = "w1,w2,w3,w4,r"
+
+
+def bench(
+    only: Annotated[str, typer.Option(help="Which workloads, by comma.")] = ALL,
+    parked: Annotated[int, typer.Option(help="How many executions W4 parks.")] = 50_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure the platform on this machine, with the machine's own floor in the same run.
+
+    W1 ten sequential steps, one workflow at a time. W2 2,000 workflows of five steps at once. W3 a hundred parallel steps
+    and a join. W4 parked executions. R replay. Everything runs here: broker, database, five services, client.
+
+    Example: handrail bench --only w1,w2 --json
+    """
+    with tempfile.TemporaryDirectory(prefix="handrail-bench-") as name:
+        folder = Path(name)
+        agents = folder / "agents.json"
+        agents.write_text(json.dumps(NOOP))
+        stack = LocalStack(
+            folder, lambda line: typer.echo(line, err=True), {n: free_port() for n in PORTS}, agents_file=agents
+        )
+        try:
+            running = stack.start()
+            results = uvloop.run(_measure(running, set(only.split(",")), parked))
+        except (EmbeddedError, TimeoutError) as error:
+            raise fail(str(error)) from error
+        finally:
+            stack.stop()
+    typer.echo(json.dumps(results.as_dict(), indent=2) if as_json else _table(results.as_dict()))
+
+
+async def _measure(running: Running, wanted: set[str], parked: int) -> workloads.Results:
+    settings = Settings(brokers=running.brokers, database_url=running.database_url)
+    results = workloads.Results(machine=workloads.machine_facts())
+    scheduler = running.pids["scheduler"]
+    assert scheduler is not None
+    async with Client(settings) as client:
+        workflow = await client.define("warm-up", workloads.chain(5))
+        for _ in range(3):
+            await client.wait(await client.start(workflow, 1000))
+        await asyncio.sleep(1)
+        results.floor = await workloads.floor(settings)
+        if "w1" in wanted:
+            results.w1 = await workloads.one_at_a_time(client, results.floor["two_hops_p50_ms"])
+        if "w2" in wanted:
+            results.w2 = await workloads.many_at_once(client, settings)
+        if "w3" in wanted:
+            results.w3 = await workloads.fan_out(client)
+        if "w4" in wanted:
+            results.w4 = await workloads.parked(client, parked, scheduler, settings)
+        if "r" in wanted:
+            results.replay = await workloads.replay(settings)
+    return results
+
+
+def _table(results: dict[str, Any]) -> str:
+    lines = []
+    for section, figures in results.items():
+        lines += [f"{section:8} {name:28} {value:>14}" for name, value in figures.items()]
+    return "\n".join(lines)
