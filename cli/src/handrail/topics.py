@@ -1,8 +1,14 @@
-"""Creates the topics of the catalogue on a broker, and checks the ones that are there."""
+"""Creates the topics of the catalogue on a broker, and checks the ones that are there.
+
+`python -m handrail.topics` does it for the broker of `HANDRAIL_BROKERS`.
+"""
+
+import asyncio
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from handrail_contracts.topics import TopicSpec, catalogue
+from handrail_runtime.settings import Settings
 
 
 class TopicMismatch(Exception):
@@ -59,3 +65,8 @@ async def _check(admin: AIOKafkaAdminClient, names: list[str]) -> None:
                 f"topic {spec.name} has {found} partitions and needs {spec.partitions}. Executions are spread over partitions "
                 "for ever: use a broker (or names) without this topic, or recreate it if it is empty."
             )
+
+
+if __name__ == "__main__":
+    made = asyncio.run(create_topics(Settings().brokers))
+    print(f"{len(made)} topics created, {len(catalogue()) - len(made)} were there")

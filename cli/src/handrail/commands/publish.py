@@ -53,8 +53,6 @@ async def _publish(brokers: str, topic: str, records: list[tuple[str, bytes]]) -
         ]
         await asyncio.gather(*sends)
     except KafkaError as error:
-        raise fail(
-            f"the broker refused: {error}. Some may be on the topic; a second try is safe."
-        ) from error
+        raise fail(f"the broker refused: {error}. Some may be on the topic; a second try is safe.") from error
     finally:
         await producer.stop()

@@ -104,7 +104,8 @@ class EmbeddedDatabase:
 
     def _as_user(self) -> list[str]:
         """Capabilities of reading everything stay with the process until it has changed its user, so the binaries may
-        lie in a folder that `nobody` can't enter: the dynamic loader opens them after the change, hence `setpriv`."""
+        lie in a folder that `nobody` can't enter: the dynamic loader opens them after the change, hence `setpriv`.
+        The kernel forgets the parent-death signal when the user changes, so it is set again after that."""
         if self._user is None:
             return []
         return [
@@ -114,6 +115,7 @@ class EmbeddedDatabase:
             "--clear-groups",
             "--inh-caps=+dac_read_search",
             "--ambient-caps=+dac_read_search",
+            "--pdeathsig=QUIT",
         ]
 
     def _prepare(self) -> None:
