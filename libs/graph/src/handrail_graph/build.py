@@ -151,6 +151,8 @@ def _report_cycle(drafts: list[Draft], nodes: Mapping[str, Node], ordered: set[s
     while back[trail[-1]] not in trail:
         trail.append(back[trail[-1]])
     cycle = trail[trail.index(back[trail[-1]]) :][::-1]
+    first = min(range(len(cycle)), key=lambda index: rest.index(cycle[index]))
+    cycle = cycle[first:] + cycle[:first]
     path = next(draft.path for draft in drafts if draft.node.id == cycle[0])
     problems.add(path, "cycle", f"these steps wait for each other: {' -> '.join([*cycle, cycle[0]])}")
 
