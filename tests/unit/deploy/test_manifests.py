@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 from handrail_runtime.settings import Settings
+from kubernetes_validate.utils import validate
 
 ROOT = Path(__file__).parents[3]
 K8S = ROOT / "deploy" / "k8s"
@@ -33,7 +33,7 @@ def named(document: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_manifest_is_valid_kubernetes(document: dict[str, Any]) -> None:
-    kubernetes_validate.validate(document, "1.31", strict=True)
+    validate(document, "1.31", strict=True)
 
 
 def test_kustomization_lists_every_file() -> None:
