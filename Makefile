@@ -32,10 +32,11 @@ check: setup ## style, types, layers
 	$(RUN) mypy $(PATHS)
 	$(RUN) mypy tests
 	$(RUN) lint-imports
+	$(RUN) python -m handrail_contracts.generate --check
 
 test: setup ## all tests: unit, contracts, simulation, then those on the real broker and database
 	$(RUN) pytest tests/unit tests/contracts tests/simulation -n 2 -q
-	$(RUN) pytest tests/integration tests/chaos tests/e2e -q
+	$(RUN) pytest tests/integration tests/chaos -q
 
 clean: ## remove what tools left behind (not the data folder)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

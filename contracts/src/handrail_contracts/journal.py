@@ -84,7 +84,7 @@ class JournalFilter:
         try:
             epoch = int(first)
             if kind == b"record":
-                if epoch != self.epoch or int(second) != self.next_seq:
+                if epoch != self.epoch or epoch == NO_EPOCH or int(second) != self.next_seq:
                     return Verdict.IGNORED
                 self.next_seq += 1
                 return Verdict.ACCEPTED

@@ -103,6 +103,7 @@ class PartitionMachine(Generic[S]):
         self.filter = JournalFilter()
         self.positions: dict[str, int] = dict.fromkeys(core.wiring.inputs, 0)
         self.next_offset = 0
+        self.has_history = False
         self.acknowledged_offset = -1
         self.epoch = NO_EPOCH
         self.states: dict[str, S | bytes] = {}
@@ -132,6 +133,7 @@ class PartitionMachine(Generic[S]):
         verdict = self.filter.take(offset, headers)
         self.next_offset = offset + 1
         if verdict is Verdict.ACCEPTED:
+            self.has_history = True
             self._apply(offset, decode(self.core.wiring.journal, value))
         return verdict
 
@@ -163,7 +165,7 @@ class PartitionMachine(Generic[S]):
 
     def restore(self, *, epoch: int, next_seq: int, offset: int, acknowledged: int, positions: dict[str, int]) -> None:
         """Begins after a snapshot that is true up to and including `offset`."""
-        self.filter = JournalFilter(epoch, next_seq)
+        self.filter, self.has_history = JournalFilter(epoch, next_seq), True
         self.next_offset, self.acknowledged_offset = offset + 1, acknowledged
         self.positions.update(positions)
 
