@@ -68,7 +68,9 @@ def logs(draw: st.DrawFn) -> list[Entry]:
             if wrong == epoch:
                 epoch, next_seq = offset, 0
                 past.append(epoch)
-        elif act == "n":  # the owner's next record (before the first claim there is no owner; the rule is the same)
+        elif act == "n" and epoch == NO_EPOCH:  # before the first claim there is no owner
+            add((record_header(epoch, next_seq),), IGNORED)
+        elif act == "n":  # the owner's next record
             add((record_header(epoch, next_seq),), ACCEPTED)
             next_seq += 1
         elif act == "g":  # something was lost before it
