@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 
+def _trace(run: str) -> None:
+    with Path(os.environ["RUNNER_TRACE"]).open("a") as trace:
+        trace.write(f"{run}\n")
+
+
 async def traced(input: Any, context: Any) -> Any:
     """Input: `run` to write down, `seconds` to take."""
-    with Path(os.environ["RUNNER_TRACE"]).open("a") as trace:
-        trace.write(f"{input['run']}\n")
+    _trace(input["run"])
     await asyncio.sleep(input.get("seconds", 0))
     return {"run": input["run"]}

@@ -35,6 +35,8 @@ AGENTS = [
 ANSWERS = [TopicPartition(topics.AGENT_EXECUTED, p) for p in range(topics.EXECUTION_PARTITIONS)]
 COMMANDS = [TopicPartition(topics.STEP_REQUESTED, p) for p in range(topics.EXECUTION_PARTITIONS)]
 
+_PythonBuilder: Any = default_records._DefaultRecordBatchBuilderPy
+
 
 @dataclass
 class World:
@@ -88,19 +90,24 @@ class World:
         )
         return partition, sent.offset
 
-    async def send_with_foreign_header(self, key: str, value: bytes) -> None:
+    async def send_with_foreign_header(self, key: str, value: bytes) -> tuple[int, int]:
         """A header name that is not UTF-8, as a client in another language may write it."""
 
         class Name(str):
             def encode(self, *_: Any) -> bytes:
                 return b"\xff\xfe"
 
-        builder: Any = default_records._DefaultRecordBatchBuilderPy
-        batch: Any = self.producer.create_batch()
-        batch._builder = builder(2, 0, False, -1, -1, -1, 1 << 20)
-        batch.append(key=key.encode(), value=value, timestamp=None, headers=[(Name("zz"), b"x")])
-        partition = partition_of(key, topics.EXECUTION_PARTITIONS)
-        await (await self.producer.send_batch(batch, topics.STEP_REQUESTED, partition=partition))
+        producer: Any = AIOKafkaProducer(bootstrap_servers=self.settings.brokers, acks="all")
+        await producer.start()
+        try:
+            batch = producer.create_batch()
+            batch._builder = _PythonBuilder(2, 0, False, -1, -1, -1, 1 << 20)
+            batch.append(key=key.encode(), value=value, timestamp=None, headers=[(Name("zz"), b"x")])
+            partition = partition_of(key, topics.EXECUTION_PARTITIONS)
+            sent = await (await producer.send_batch(batch, topics.STEP_REQUESTED, partition=partition))
+        finally:
+            await producer.stop()
+        return partition, sent.offset
 
     async def fence(self, epoch: int, partitions: Iterable[int]) -> None:
         stamp = Stamp(self.owner, epoch)
@@ -129,44 +136,41 @@ class World:
             if time.monotonic() > deadline:
                 missing = [run for run in wanted if run not in self.answers]
                 raise TimeoutError(f"{len(missing)} without answer, such as {missing[:3]}; {self._logs()}")
-            for records in (await self.reader.getmany(timeout_ms=100)).values():
-                for record in records:
-                    body = orjson.loads(record.value)
-                    self.answers.setdefault(body["run_id"], []).append(body)
-                    self.places[body["run_id"]] = (record.partition, record.key)
+            await self._read_some()
+
+    async def _read_some(self) -> None:
+        for records in (await self.reader.getmany(timeout_ms=100)).values():
+            for record in records:
+                body = orjson.loads(record.value or b"")
+                self.answers.setdefault(body["run_id"], []).append(body)
+                self.places[body["run_id"]] = (record.partition, record.key or b"")
 
     async def quiet(self) -> None:
         """Whatever was said until now has been read."""
         ends = await bus.end_offsets(self.reader, ANSWERS)
         while any([await self.reader.position(tp) < end for tp, end in ends.items()]):
-            await self._read_once()
-
-    async def _read_once(self) -> None:
-        read = False
-
-        def once() -> bool:
-            nonlocal read
-            done, read = read, True
-            return done
-
-        await self._read(once, 10, ())
+            await self._read_some()
 
     async def letters(self, code: str) -> list[dict[str, Any]]:
         """Dead letters with this code, from the runner."""
-        reader = await bus.start_reader(self.settings, "test-letters", max_wait_ms=50)
+        found = await self.bodies(TopicPartition(topics.DEAD_LETTERS, 0))
+        return [letter for letter in found if letter["code"] == code and letter["service"] == "agent-runner"]
+
+    async def bodies(self, tp: TopicPartition) -> list[dict[str, Any]]:
+        """All of a partition."""
+        reader = await bus.start_reader(self.settings, "test-bodies", max_wait_ms=50)
         try:
-            tp = TopicPartition(topics.DEAD_LETTERS, 0)
             [end] = (await bus.end_offsets(reader, [tp])).values()
             [begin] = (await bus.begin_offsets(reader, [tp])).values()
             reader.assign([tp])
             reader.seek(tp, begin)
-            found = []
+            found: list[dict[str, Any]] = []
             while await reader.position(tp) < end:
                 for records in (await reader.getmany(timeout_ms=200)).values():
-                    found += [orjson.loads(record.value) for record in records]
+                    found += [orjson.loads(record.value or b"") for record in records]
         finally:
             await bus.stop(reader)
-        return [letter for letter in found if letter["code"] == code and letter["service"] == "agent-runner"]
+        return found
 
     @asynccontextmanager
     async def positions(self) -> AsyncIterator[AIOKafkaConsumer]:

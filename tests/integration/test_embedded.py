@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from handrail import checks
 from handrail.embedded import EmbeddedError
 from handrail.embedded.broker import EmbeddedBroker
 from handrail.embedded.database import EmbeddedDatabase
@@ -79,6 +80,7 @@ async def test_the_broker_keeps_topics_and_records_over_a_kill(tmp_path: Path) -
     try:
         second.wait_ready()
         assert await create_topics(second.bootstrap) == []
+        assert {finding.level for finding in await checks.broker(second.bootstrap)} == {"ok", "note"}
         assert await first_said(second.bootstrap) == b"kept"
     finally:
         second.stop()
@@ -86,7 +88,7 @@ async def test_the_broker_keeps_topics_and_records_over_a_kill(tmp_path: Path) -
 
 
 async def test_a_topic_with_other_partitions_is_refused_by_name(tmp_path: Path) -> None:
-    broker = EmbeddedBroker(tmp_path, heap_mb=256, settings={"message.max.bytes": "1234567"})
+    broker = EmbeddedBroker(tmp_path, heap_mb=256, settings={"message.max.bytes": "500000"})
     broker.start()
     try:
         broker.wait_ready()
@@ -96,7 +98,11 @@ async def test_a_topic_with_other_partitions_is_refused_by_name(tmp_path: Path) 
         await admin.close()
         with pytest.raises(TopicMismatch, match=rf"{WORKFLOW_STARTED} has 2 partitions and needs 12"):
             await create_topics(broker.bootstrap)
-        assert "message.max.bytes=1234567\n" in (tmp_path / "server.properties").read_text()
+        wrong = [finding.text for finding in await checks.broker(broker.bootstrap) if finding.level == "wrong"]
+        assert [text.split(" and")[0] for text in wrong] == [
+            f"topic {WORKFLOW_STARTED} has 2 partitions",
+            f"topic {WORKFLOW_STARTED} takes 500000 bytes",
+        ]
     finally:
         broker.stop()
 
@@ -134,7 +140,7 @@ def test_jars_that_cannot_be_fetched_are_named(tmp_path: Path, monkeypatch: pyte
 
 
 async def test_the_database_keeps_rows_over_an_orderly_stop(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)  # as under /root: the server's own user can't pass through here
+    tmp_path.chmod(0o700)  # as in a private home: the server's own user can't pass through here
     database = EmbeddedDatabase(tmp_path / "postgres")
     for statement in ("CREATE TABLE facts AS SELECT 7 AS n", "SELECT n FROM facts"):
         database.start()

@@ -2,7 +2,7 @@
 
 import typer
 
-from handrail.commands import bench, demo, dlq, publish, replay, up
+from handrail.commands import bench, demo, dlq, doctor, publish, replay, up
 
 app = typer.Typer(
     name="handrail",
@@ -17,6 +17,7 @@ app.command()(demo.demo)
 app.command()(bench.bench)
 app.command()(up.down)
 app.command()(up.status)
+app.command()(doctor.doctor)
 app.command()(up.token)
 app.command()(replay.replay)
 app.command()(publish.publish)

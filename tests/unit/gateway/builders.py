@@ -125,7 +125,7 @@ class FakeEnds:
 async def until(true: Callable[[], Any], seconds: float = 20) -> None:
     """Waits for something to become true; how long it takes is not what is tested."""
     async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - what is waited for tells nobody
+        while not true():
             await asyncio.sleep(0.005)
 
 

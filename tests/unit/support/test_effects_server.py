@@ -36,7 +36,7 @@ class Agent:
 
     async def began(self, count: int) -> None:
         async with asyncio.timeout(5):
-            while len(self.effects()) < count:  # noqa: ASYNC110  another process writes the file
+            while len(self.effects()) < count:
                 await asyncio.sleep(0.01)
 
 
@@ -103,7 +103,7 @@ async def test_a_caller_who_leaves_does_not_undo_the_effect(agent: Agent) -> Non
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     async with asyncio.timeout(5):
-        while agent.effects()[0].finished is None:  # noqa: ASYNC110  another process writes the file
+        while agent.effects()[0].finished is None:
             await asyncio.sleep(0.01)
 
 

@@ -169,7 +169,7 @@ time.sleep(60)
     child = int((await parent.printed("child")).split()[1])
     parent.kill()
     async with asyncio.timeout(10):
-        while runs(child):  # noqa: ASYNC110  a process that is not ours tells us nothing
+        while runs(child):
             await asyncio.sleep(0.01)
 
 

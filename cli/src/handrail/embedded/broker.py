@@ -90,6 +90,7 @@ class EmbeddedBroker:
         self._controller_port = free_port()
         self._heap_mb, self._settings = heap_mb, dict(settings or {})
         self._child = Child("kafka", self.data_dir / "kafka.log")
+        self._log, self._log_begin = self.data_dir / "server.log", 0
 
     @property
     def bootstrap(self) -> str:
@@ -109,6 +110,7 @@ class EmbeddedBroker:
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             properties = self._write_configuration()
+            self._log_begin = self._log.stat().st_size if self._log.exists() else 0
             java = self._java()
             if not (self.data_dir / "log" / "meta.properties").exists():
                 self._format(java, properties)
@@ -159,10 +161,17 @@ class EmbeddedBroker:
             shutil.rmtree(self.data_dir / "log", ignore_errors=True)
             raise self._why(done.stdout + done.stderr)
 
+    def _logged(self) -> str:
+        """What this start wrote into the broker's log, its last part; an earlier start's troubles are not this one's."""
+        if not self._log.exists():
+            return ""
+        written = self._log.read_bytes()
+        begin = self._log_begin if self._log_begin <= len(written) else 0  # a smaller file has been rolled over
+        return written[begin:][-8000:].decode("utf-8", "replace")
+
     def _why(self, output: str) -> EmbeddedError:
         """One sentence on what stopped the broker, and what to do."""
-        log = self.data_dir / "server.log"
-        text = output + (log.read_text("utf-8", "replace")[-8000:] if log.exists() else "")
+        text = output + self._logged()
         if "No space left on device" in text:
             return EmbeddedError(f"the disk that holds {self.data_dir} is full. Free some space and start again.")
         if "Address already in use" in text or "BindException" in text:
@@ -173,7 +182,7 @@ class EmbeddedBroker:
         if any(mark in text for mark in marks):
             return EmbeddedError(
                 f"the broker's data in {self.data_dir} is damaged. Restore that folder from a backup, or remove it to begin "
-                f"anew (all executions are lost then). Its log is {log}."
+                f"anew (all executions are lost then). Its log is {self._log}."
             )
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
-        return EmbeddedError(f"the broker did not start: {last[:300]}. Its log is {log}.")
+        return EmbeddedError(f"the broker did not start: {last[:300]}. Its log is {self._log}.")

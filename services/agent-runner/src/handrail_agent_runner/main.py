@@ -7,6 +7,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from handrail_contracts import topics
 from handrail_contracts.codec import cloud_event_headers, encode
+from handrail_contracts.steps import AgentRegistered
 from handrail_runtime import bus
 from handrail_runtime.errors import Fenced, Unavailable
 from handrail_runtime.outbox import Parcel, await_all, send_batches
@@ -16,7 +17,7 @@ from handrail_runtime.tables import TopicTable
 from handrail_runtime.tolerant import tolerate_foreign_headers
 
 from handrail_agent_runner.attempt import SOURCE
-from handrail_agent_runner.registry import Registry, agents_of_file
+from handrail_agent_runner.registry import AgentsFileError, Registry, agents_of_file
 from handrail_agent_runner.runner import Runner
 
 log = structlog.get_logger()
@@ -31,8 +32,7 @@ async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
     table = TopicTable(settings, topics.AGENT_REGISTERED, registry.add)
     following: asyncio.Task[None] | None = None
     try:
-        await _until_broker_answers(table, health, stop)
-        await _register_file(settings, registry)
+        await _until_registered(settings, registry, table, health, stop)
         following = asyncio.create_task(_follow(table), name="agents")
         while not stop.is_set():
             runner = Runner(settings, health, registry)
@@ -50,35 +50,45 @@ async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
         await table.close()
 
 
-async def _until_broker_answers(table: TopicTable, health: Health, stop: asyncio.Event) -> None:
+async def _until_registered(
+    settings: Settings, registry: Registry, table: TopicTable, health: Health, stop: asyncio.Event
+) -> None:
     while not stop.is_set():
         try:
             await table.catch_up()
+            await _register_file(settings, registry)
             return
-        except Unavailable as error:
-            health.set_not_ready(str(error))
+        except (Fenced, Unavailable, KafkaError, TimeoutError) as error:
+            health.set_not_ready(str(error) or repr(error))
             await asyncio.sleep(0.5)
+        except AgentsFileError as error:
+            raise SystemExit(str(error)) from error
 
 
 async def _register_file(settings: Settings, registry: Registry) -> None:
     """Publishes the agents of the file that are not registered as the file says, so that everybody knows them."""
     if settings.agents_file is None:
         return
-    parcels = []
-    for entry in agents_of_file(settings.agents_file, time.time()):
-        known = registry.registered(entry.agent)
-        if known is None or known.event_id != entry.event_id:
-            headers = cloud_event_headers(entry, SOURCE)
-            parcels.append(Parcel(topics.AGENT_REGISTERED, entry.agent, encode(entry), headers, 0))
-            registry.add(entry)
-    if not parcels:
+    entries = agents_of_file(settings.agents_file, time.time())
+    unknown = [entry for entry in entries if _event_id(registry.registered(entry.agent)) != entry.event_id]
+    if not unknown:
         return
+    parcels = [
+        Parcel(topics.AGENT_REGISTERED, entry.agent, encode(entry), cloud_event_headers(entry, SOURCE), 0)
+        for entry in unknown
+    ]
     producer = await bus.start_producer(settings, "handrail-agent-runner-registration")
     try:
         futures = await send_batches(producer, topics.AGENT_REGISTERED, 0, parcels)
         await await_all(futures, settings.send_timeout_seconds)
     finally:
         await bus.stop(producer)
+    for entry in unknown:
+        registry.add(entry)
+
+
+def _event_id(registered: AgentRegistered | None) -> str | None:
+    return registered.event_id if registered else None
 
 
 async def _follow(table: TopicTable) -> None:

@@ -7,12 +7,18 @@ import orjson
 from handrail_contracts.envelope import utc
 from handrail_contracts.ids import derive
 from handrail_contracts.steps import AgentRegistered, StepRequested
+from handrail_runtime.errors import RuntimeFault
 from handrail_runtime.settings import Settings
+from pydantic import ValidationError
 
 from handrail_agent_runner.agents import MAKERS, Agent, AgentFailure
 from handrail_agent_runner.agents.api_call import ApiCall
 
 LATE_REGISTRATION_SECONDS = 2.0
+
+
+class AgentsFileError(RuntimeFault):
+    """The agents file is not as it must be."""
 
 
 class Registry:
@@ -71,8 +77,26 @@ class Registry:
 
 
 def agents_of_file(path: Path, now: float) -> list[AgentRegistered]:
-    """The registrations of an agents file: a JSON list of objects with `agent`, `kind` and `config`."""
-    return [
-        AgentRegistered(event_id=derive("agents_file", orjson.dumps(entry)), occurred_at=utc(now), **entry)
-        for entry in orjson.loads(path.read_bytes())
-    ]
+    """The registrations of an agents file: a JSON list of objects with `agent`, `kind` and `config`.
+
+    Raises `AgentsFileError` with the entry and the field that are wrong.
+    """
+    try:
+        entries = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise AgentsFileError(f"the agents file {path} can't be read: {error}") from error
+    if not isinstance(entries, list):
+        raise AgentsFileError(f"the agents file {path} holds {type(entries).__name__}, not a list of agents")
+    return [_registration(path, number, entry, now) for number, entry in enumerate(entries)]
+
+
+def _registration(path: Path, number: int, entry: object, now: float) -> AgentRegistered:
+    if not isinstance(entry, dict):
+        raise AgentsFileError(f"entry {number} of the agents file {path} is no object")
+    own = {"event_id": derive("agents_file", orjson.dumps(entry)), "occurred_at": utc(now)}
+    try:
+        return AgentRegistered.model_validate({**entry, **own})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise AgentsFileError(f"entry {number} of the agents file {path}: {place}: {first['msg']}") from error

@@ -100,6 +100,7 @@ class Runner:
     async def _follow_ownership(self) -> bool:
         """Goes over to the latest assignment. False if the broker did not help; what runs and waits here is kept."""
         self._ownership.changed.clear()
+        self._letting_go = False  # a revocation from here on stands until its own assignment
         try:
             await self._take_and_leave()
         except (KafkaError, Unavailable, TimeoutError) as error:
@@ -108,7 +109,6 @@ class Runner:
             self._ownership.changed.set()
             await asyncio.sleep(RETRY_SECONDS)
             return False
-        self._letting_go = False
         self._show_readiness()
         return True
 
@@ -283,7 +283,8 @@ class Runner:
         return carry_out_inline(agent.inline, request)
 
     def _launch(self, request: StepRequested, finish: Finish) -> None:
-        task = asyncio.create_task(self._run(request, finish), name=request.event_id)
+        key = attempt_key(request.run_id, request.attempt)
+        task = asyncio.create_task(self._run(request, key, finish), name=key)
         self._running.add(task)
         IN_FLIGHT.set(len(self._running))
         task.add_done_callback(self._landed)
@@ -292,16 +293,13 @@ class Runner:
         self._running.discard(task)
         IN_FLIGHT.set(len(self._running))
         self._slot.set()
-        if not task.cancelled() and task.exception() is not None:
+        if task.cancelled():
+            self._answered.abandon(task.get_name())
+        elif task.exception() is not None:
             log.error("attempt_lost", attempt=task.get_name(), error=repr(task.exception()))
 
-    async def _run(self, request: StepRequested, finish: Finish) -> None:
-        key = attempt_key(request.run_id, request.attempt)
-        try:
-            outcome = await carry_out(self._registry, request, partial(self._progress, request, [0]))
-        except asyncio.CancelledError:
-            self._answered.abandon(key)
-            raise
+    async def _run(self, request: StepRequested, key: str, finish: Finish) -> None:
+        outcome = await carry_out(self._registry, request, partial(self._progress, request, [0]))
 
         def arrived() -> None:
             finish()

@@ -252,7 +252,9 @@ class _Life(Generic[S]):
     def _check_position(self, machine: PartitionMachine[S], tp: TopicPartition, begin: int, end: int) -> None:
         position = machine.positions[tp.topic]
         if begin > 0 and not machine.has_history:
-            log.warning("begins_late", topic=tp.topic, partition=tp.partition, offset=begin, detail="the journal is new")
+            log.warning(
+                "begins_late", topic=tp.topic, partition=tp.partition, offset=begin, detail="the journal is new"
+            )
             machine.positions[tp.topic] = begin
         elif not begin <= position <= end:
             raise JournalRegressed(

@@ -1,6 +1,8 @@
 """Agents behind HTTP: `POST {url}/api/v1/execute`."""
 
+import asyncio
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import orjson
@@ -17,9 +19,10 @@ class HttpAgent:
 
     def __init__(self, name: str, url: str, headers: dict[str, str], timeout: float, limit: int) -> None:
         self._name, self._url, self._limit = name, url.rstrip("/") + "/api/v1/execute", limit
+        self._timeout = timeout
         self._client = httpx2.AsyncClient(
             timeout=httpx2.Timeout(timeout, connect=5.0),
-            headers=headers,
+            headers={**headers, "accept-encoding": "identity"},
             follow_redirects=False,
             trust_env=False,
             limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50),
@@ -34,9 +37,9 @@ class HttpAgent:
         )  # fmt: skip
         headers = {
             "content-type": "application/json",
-            "Idempotency-Key": request.run_id,
-            "X-Handrail-Execution-Id": request.execution_id,
-            "X-Handrail-Step-Id": request.step_id,
+            "Idempotency-Key": header_text(request.run_id),
+            "X-Handrail-Execution-Id": header_text(request.execution_id),
+            "X-Handrail-Step-Id": header_text(request.step_id),
             "X-Handrail-Attempt": str(request.attempt),
         }
         status, answer = await self._post(body.encode(), headers)
@@ -45,10 +48,15 @@ class HttpAgent:
 
     async def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         try:
-            async with self._client.stream("POST", self._url, content=body, headers=headers) as response:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._client.stream("POST", self._url, content=body, headers=headers) as response,
+            ):
                 return response.status_code, await read_limited(response, self._limit, f"agent {self._name}")
-        except httpx2.TimeoutException as error:
-            message = f"agent {self._name} at {self._url} did not answer in time"
+        except (httpx2.TimeoutException, TimeoutError) as error:
+            message = f"agent {self._name} at {self._url} did not answer within {self._timeout:g} s"
+            if isinstance(error, httpx2.ConnectTimeout):
+                message = f"agent {self._name} at {self._url} can't be reached: no connection in time"
             raise AgentFailure("TIMEOUT", message, retryable=True) from error
         except httpx2.HTTPError as error:
             message = f"agent {self._name} at {self._url} can't be reached: {error or type(error).__name__}"
@@ -58,7 +66,7 @@ class HttpAgent:
         if 200 <= status < 300:
             return
         said = answer[:300].decode("utf-8", "replace")
-        message = f"agent {self._name} answered {status}: {said}"
+        message = f"agent {self._name} at {self._url} answered {status}: {said}"
         if status == 429:
             raise AgentFailure("RATE_LIMIT", message, retryable=True)
         if status == 408:
@@ -76,10 +84,20 @@ class HttpAgent:
         return parsed["output"] if isinstance(parsed, dict) and "output" in parsed else parsed
 
 
+def header_text(value: str) -> str:
+    """Ids are any text, header values are not: what does not fit is percent-encoded."""
+    return value if value.isascii() and value.isprintable() and value == value.strip() else quote(value)
+
+
 async def read_limited(response: httpx2.Response, limit: int, whose: str) -> bytes:
-    """The body, or `RESULT_TOO_LARGE` as soon as it is longer than allowed."""
+    """The body, or `RESULT_TOO_LARGE` as soon as it is longer than allowed. Nothing is unpacked: a small body may hide
+    a huge one, and all requests ask for plain bodies."""
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        message = f"the answer of {whose} is compressed ({encoding}), which was not asked for"
+        raise AgentFailure("AGENT_ERROR", message, retryable=False)
     received = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_raw():
         received += chunk
         if len(received) > limit:
             message = f"the answer of {whose} is larger than {limit} bytes; pass large data by reference"
