@@ -11,6 +11,7 @@ from handrail_agent_runner.builtin import echo
 __all__ = ["echo"]
 
 release = threading.Event()
+hanging: list[str] = []
 
 
 @inline
@@ -72,4 +73,5 @@ def leaves_in_thread(input: Any, context: Any) -> Any:
 
 
 def hangs(input: Any, context: Any) -> Any:
+    hanging.append(threading.current_thread().name)
     release.wait(30)
