@@ -135,17 +135,20 @@ async def test_runners_come_and_go_and_no_step_runs_twice(broker: str, tmp_path:
     async with world(broker, tmp_path) as w:
         runs: list[str] = []
 
-        async def some(name: str) -> None:
-            for n in range(40):
-                wish = {"run": w.run(f"{name}{n}"), "seconds": 0.5}
-                runs.append(await w.request(f"{name}{n}", "traced", input=wish))
+        async def keep_asking() -> None:
+            while True:
+                n = len(runs)
+                runs.append(await w.request(n, "traced", input={"run": w.run(n), "seconds": 0.5}))
+                await asyncio.sleep(0.02)
 
-        await some("alone")
+        asking = asyncio.create_task(keep_asking())
         await w.runners.add(RUNNER)
-        await some("joined")
-        await asyncio.sleep(0.2)
+        await until(lambda: len(runs) > 100)
         assert await w.runners.remove(RUNNER, 0) == 0
-        await some("left")
+        so_far = len(runs)
+        await until(lambda: len(runs) > so_far + 50)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
         await w.answered(*runs)
         await w.quiet()
         assert {w.effects[run] for run in runs} == {1}

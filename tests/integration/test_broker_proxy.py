@@ -52,6 +52,9 @@ async def topic(brokers: str) -> str:
         await admin.create_topics([new_topic(name, 2, 1)])
     finally:
         await admin.close()
+    async with aiokafka.AIOKafkaConsumer(bootstrap_servers=brokers) as consumer:
+        # answered only once the broker leads both partitions: a new topic refuses its very first writes
+        await consumer.end_offsets([aiokafka.TopicPartition(name, partition) for partition in (0, 1)])
     return name
 
 

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from handrail_runtime.settings import Settings
 from handrail_runtime.telemetry import configure_logging, settle_memory
+from handrail_runtime.tolerant import tolerate_foreign_headers
 
 log = structlog.get_logger()
 
@@ -100,6 +101,7 @@ def run_service(name: str, default_port: int, main: Main, *, app: AppFactory = _
     """Runs a service until SIGTERM or SIGINT; exits with 1 if its main task fails (the supervisor starts it again)."""
     settings = Settings()
     configure_logging(name, settings.log_level)
+    tolerate_foreign_headers()
     try:
         uvloop.run(_run(name, default_port, main, settings, app))
     except KeyboardInterrupt:

@@ -14,7 +14,6 @@ from handrail_runtime.outbox import Parcel, await_all, send_batches
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 from handrail_runtime.tables import TopicTable
-from handrail_runtime.tolerant import tolerate_foreign_headers
 
 from handrail_agent_runner.attempt import SOURCE
 from handrail_agent_runner.registry import AgentsFileError, Registry, agents_of_file
@@ -27,7 +26,6 @@ FOLLOW_SECONDS = 0.2
 
 
 async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
-    tolerate_foreign_headers()
     registry = Registry(settings)
     table = TopicTable(settings, topics.AGENT_REGISTERED, registry.add)
     following: asyncio.Task[None] | None = None

@@ -47,10 +47,18 @@ async def read_fences(settings: Settings, service: str) -> Fences:
         await seek_to_begin(reader, [partition])
         async for records in read_to(reader, await bus.end_offsets(reader, [partition])):
             for record in records:
-                fences.observe(record.headers)
+                observe_fence(fences, record)
     finally:
         await bus.stop(reader)
     return fences
+
+
+def observe_fence(fences: Fences, record: ConsumerRecord[Any, Any]) -> None:
+    """Takes in a record of the fences topic; one that is no fence concerns nobody."""
+    try:
+        fences.observe(record.headers)
+    except ValueError as error:
+        log.warning("fence_unreadable", offset=record.offset, error=str(error))
 
 
 async def seek_to_begin(reader: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:

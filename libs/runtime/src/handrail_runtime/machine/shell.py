@@ -25,7 +25,7 @@ from handrail_runtime.errors import Fenced, JournalRegressed, Unavailable
 from handrail_runtime.machine import snapshots
 from handrail_runtime.machine.core import Catalog, Core, Instead, Kind, Missing, Outgoing, S, TooLarge
 from handrail_runtime.machine.partition import Append, Input, PartitionMachine
-from handrail_runtime.machine.recovery import Recovery, read_fences
+from handrail_runtime.machine.recovery import Recovery, observe_fence, read_fences
 from handrail_runtime.membership import Membership
 from handrail_runtime.outbox import Outbox, Parcel, send_batches
 from handrail_runtime.service import Health
@@ -495,7 +495,7 @@ class _Life(Generic[S]):
 
     def _read_fences(self, records: list[ConsumerRecord[Any, Any]]) -> None:
         for record in records:
-            self._fences.observe(record.headers)
+            observe_fence(self._fences, record)
         for machine in list(self._machines.values()):
             if self._fences.highest.get(machine.owner, -2) >= machine.epoch:
                 raise Fenced(f"{machine.owner}: epoch {machine.epoch} was fenced by another claimant")
