@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-import orjson
 from handrail_contracts.journal import JournalFilter
 
 from handrail_projector.projections import Batch
@@ -92,16 +91,7 @@ async def _write_executions(connection: asyncpg.Connection, batch: Batch) -> Non
         for execution_id, (row, change) in batch.executions.items()
         if row is None
     ]
-    pending = [
-        (
-            message.execution_id, message.workflow_id, message.workflow_version, message.user_id,
-            message.organization_id, message.project_id, message.session_id, orjson.dumps(message.trigger).decode(),
-            None if message.input is None else orjson.dumps(message.input).decode(),
-            orjson.dumps(message.context).decode(), message.occurred_at,
-        )
-        for execution_id, message in batch.pending.items()
-        if execution_id not in batch.executions
-    ]  # fmt: skip
+    pending = [row for execution_id, row in batch.pending.items() if execution_id not in batch.executions]
     if begun:
         await connection.execute(statement("executions_begun"), *_columns(begun, 16))
     if changed:
@@ -142,39 +132,17 @@ async def _write_approvals(connection: asyncpg.Connection, batch: Batch) -> None
 
 async def _write_tables(connection: asyncpg.Connection, batch: Batch) -> None:
     if batch.versions:
-        await connection.executemany(
-            statement("versions"),
-            [
-                (
-                    d.workflow_id, d.version, d.user_id, d.organization_id, d.project_id, d.name,
-                    orjson.dumps(d.definition).decode(), d.active, d.event_id, d.occurred_at,
-                )
-                for d in batch.versions.values()
-            ],
-        )  # fmt: skip
+        await connection.executemany(statement("versions"), batch.versions.values())
     if batch.agents:
         await _write_agents(connection, batch)
     if batch.letters:
-        await connection.executemany(
-            statement("dead_letters"),
-            [
-                (x.event_id, x.service, x.code, x.reason, x.topic, x.partition, x.offset, x.execution_id, x.occurred_at)
-                for x in batch.letters.values()
-            ],
-        )
+        await connection.executemany(statement("dead_letters"), batch.letters.values())
 
 
 async def _write_agents(connection: asyncpg.Connection, batch: Batch) -> None:
-    present = [
-        (
-            a.agent, a.kind, a.name, a.description, list(a.capabilities), a.organization_id, a.project_id,
-            orjson.dumps(a.config).decode(), a.occurred_at,
-        )
-        for a in batch.agents.values()
-        if not a.removed
-    ]  # fmt: skip
+    present = [row for row in batch.agents.values() if row is not None]
+    removed = [agent for agent, row in batch.agents.items() if row is None]
     if present:
         await connection.executemany(statement("agents"), present)
-    removed = [a.agent for a in batch.agents.values() if a.removed]
     if removed:
         await connection.execute(statement("agents_removed"), removed)
