@@ -16,7 +16,7 @@ from handrail_contracts import topics
 from handrail_contracts.codec import encode
 from handrail_contracts.journal import Stamp
 from handrail_contracts.steps import AgentRegistered, StepRequested
-from handrail_runtime.outbox import Parcel
+from handrail_runtime.writer import Parcel
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 

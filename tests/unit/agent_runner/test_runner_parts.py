@@ -15,7 +15,7 @@ from handrail_agent_runner.answers import MOST_BYTES, Answers
 from handrail_agent_runner.ownership import Ownership
 from handrail_agent_runner.registry import AgentsFileError, Registry, agents_of_file
 from handrail_runtime import tolerant
-from handrail_runtime.outbox import Parcel
+from handrail_runtime.writer import Parcel
 from handrail_runtime.settings import Settings
 from unit.agent_runner import functions
 from unit.agent_runner.builders import SETTINGS, function, registered, request
@@ -116,47 +116,39 @@ def test_old_answers_are_forgotten_and_foreign_ones_do_not_end_what_runs_here() 
     assert answered.begin("mine")
 
 
-class FakeProducer:
+class FakeWriter:
     """Refuses while `broken`; keeps what it took."""
 
     def __init__(self, broken: bool) -> None:
         self.broken, self.taken = broken, list[bytes]()
 
-    def create_batch(self) -> list[bytes]:
-        class Batch(list[bytes]):
-            def append(self, *, value: bytes, **_: Any) -> bool:  # type: ignore[override]
-                super().append(value)
-                return True
-
-        return Batch()
-
-    async def send_batch(self, batch: list[bytes], topic: str, *, partition: int) -> asyncio.Future[None]:
+    def write(self, parcels: list[Parcel]) -> asyncio.Future[int]:
         future = asyncio.get_running_loop().create_future()
         if self.broken:
             future.set_exception(OSError("connection reset"))
         else:
-            self.taken += batch
-            future.set_result(None)
+            self.taken += [parcel.value for parcel in parcels]
+            future.set_result(0)
         return future
 
     async def stop(self) -> None:
         """Nothing to close."""
 
 
-async def test_answers_are_kept_over_broken_producers_and_arrive_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    producers = [FakeProducer(True), FakeProducer(True), FakeProducer(False)]
-    started = iter(producers)
+async def test_answers_are_kept_over_broken_writers_and_arrive_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    writers = [FakeWriter(True), FakeWriter(True), FakeWriter(False)]
+    started = iter(writers)
 
     async def start(*_: Any) -> Any:
         return next(started)
 
-    monkeypatch.setattr("handrail_runtime.bus.start_producer", start)
+    monkeypatch.setattr("handrail_runtime.writer.Writer.start", start)
     answers, arrived = Answers(SETTINGS), list[int]()
     await answers.start()
     for n in range(5):
         answers.publish([Parcel("t", "k", b"%d" % n, [], n % 2)], lambda n=n: arrived.append(n))  # type: ignore[misc]
     await until(lambda: len(arrived) == 5)
-    assert sorted(producers[2].taken) == [b"0", b"1", b"2", b"3", b"4"]
+    assert sorted(writers[2].taken) == [b"0", b"1", b"2", b"3", b"4"]
     assert sorted(arrived) == [0, 1, 2, 3, 4]
     assert (answers.unconfirmed, answers.full) == (0, False)
     await answers.close()
@@ -203,8 +195,8 @@ def batch(first: int, *names: str) -> bytes:
 
 def test_foreign_header_names_cost_nobody_a_record() -> None:
     raw = batch(0, "a", "b") + batch(2, "c", Foreign("zz"), "d") + batch(5, "e") + batch(6, "cut")[:-3]
-    records: Any = tolerant._TolerantPartitionRecords(
-        TopicPartition("t", 0), tolerant._Kept(raw), [], 1, None, None, False, 1
+    records: Any = tolerant.TolerantPartitionRecords(
+        TopicPartition("t", 0), tolerant.KeptRecords(raw), [], 1, None, None, False, 1
     )
     assert [(r.offset, r.value, r.headers[0][0]) for r in records] == [
         (1, b"1", "b"),

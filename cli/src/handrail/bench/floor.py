@@ -13,7 +13,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from handrail_contracts import topics
 from handrail_contracts.topics import EXECUTION_PARTITIONS
 from handrail_runtime import bus
-from handrail_runtime.outbox import Parcel, await_all, send_batches
 from handrail_runtime.settings import Settings
 
 THERE, BACK = topics.STEP_PROGRESSED, topics.SUGGESTION_REVISION_REQUESTED
@@ -74,10 +73,11 @@ async def throughput(settings: Settings, count: int = 100_000) -> tuple[float, f
     for first in range(0, count, 6000):
         futures = []
         for partition in range(EXECUTION_PARTITIONS):
-            parcels = [Parcel(BACK, "", BODY, [])] * min(500, max(0, (count - first) // EXECUTION_PARTITIONS))
-            if parcels:
-                futures += await send_batches(producer, BACK, partition, parcels)
-        await await_all(futures, 60) if futures else None
+            batch = producer.create_batch()
+            for _ in range(min(500, (count - first) // EXECUTION_PARTITIONS)):
+                batch.append(key=None, value=BODY, timestamp=None)
+            futures.append(await producer.send_batch(batch, BACK, partition=partition))
+        await asyncio.wait_for(asyncio.gather(*futures), 60)
     produced = time.perf_counter() - began
     total, began = 0, time.perf_counter()
     while records := await reader.getmany(timeout_ms=1000):

@@ -16,9 +16,9 @@ from handrail_contracts.topics import EXECUTION_PARTITIONS
 from handrail_contracts.workflows import WorkflowDefined
 from handrail_projector.feed import connect
 from handrail_projector.replay import rebuild
-from handrail_runtime import bus
 from handrail_runtime.machine.partition import PartitionMachine
-from handrail_runtime.machine.recovery import read_to, seek_to_begin
+from handrail_runtime.machine.recovery import read_to
+from handrail_runtime.reader import Reader
 from handrail_runtime.settings import Settings
 from handrail_runtime.tables import TopicTable
 from handrail_scheduler.core import SchedulerCore
@@ -218,17 +218,16 @@ async def _fold(settings: Settings) -> tuple[int, float]:
     await table.catch_up()
     core: Any = _Counting(definitions)
     machines = [PartitionMachine(core, p, EXECUTION_PARTITIONS, Fences({})) for p in range(EXECUTION_PARTITIONS)]
-    reader = await bus.start_reader(settings, "handrail-bench-replay", max_wait_ms=20)
+    reader = await Reader.start(settings, "handrail-bench-replay")
     places = [TopicPartition(topics.EXECUTION_EVENTS, machine.partition) for machine in machines]
-    reader.assign(places)
-    await seek_to_begin(reader, places)
+    reader.assign(await reader.begin_offsets(places))
     began = time.perf_counter()
-    async for records in read_to(reader, await bus.end_offsets(reader, places)):
+    async for records in read_to(reader, await reader.end_offsets(places)):
         machine = machines[records[0].partition]
         for record in records:
             machine.fold(record.offset, record.headers, record.value)
     seconds = time.perf_counter() - began
-    await bus.stop(reader)
+    await reader.stop()
     await table.close()
     return core.events, seconds
 

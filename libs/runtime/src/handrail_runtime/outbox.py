@@ -1,63 +1,47 @@
-"""Sends messages in batches, in order, and tells when they arrived. Nothing sent is forgotten."""
+"""Sends messages in order, and tells in that order when they arrived. Nothing sent is forgotten."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-from aiokafka import AIOKafkaProducer
-from handrail_contracts.ids import partition_of
-from handrail_contracts.topics import catalogue
 
 from handrail_runtime.errors import Fenced
+from handrail_runtime.writer import Parcel, Writer
 
-Headers = list[tuple[str, bytes]]
 Delivered = Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """A record to send. `partition` by the key if absent."""
-
-    topic: str
-    key: str
-    value: bytes
-    headers: Headers
-    partition: int | None = None
-
-
 class Outbox:
-    """Collects what is ready, sends it per partition as one batch, confirms in the order of `put`.
+    """Confirms in the order of `put`.
 
-    A refused or unanswered batch is the end: `failed` gets the reason, nothing more is confirmed, and the owner makes a
-    new outbox with a new producer.
+    A refused or unanswered message is the end: `failed` gets the reason, nothing more is confirmed, and the owner makes a
+    new outbox with a new writer.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, failed: Callable[[Exception], None], timeout: float) -> None:
-        self._producer, self._failed, self._timeout = producer, failed, timeout
-        self._queue: deque[tuple[list[Parcel], Delivered | None]] = deque()
-        self._sent: asyncio.Queue[tuple[list[asyncio.Future[Any]], list[Delivered], int]] = asyncio.Queue()
-        self._wake = asyncio.Event()
-        self._open = 0
+    def __init__(self, writer: Writer, failed: Callable[[Exception], None], timeout: float) -> None:
+        self._writer, self._failed, self._timeout = writer, failed, timeout
+        self._entries: deque[tuple[asyncio.Future[int] | None, Delivered | None, float]] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._tasks = [
-            asyncio.create_task(self._guard(self._send_all()), name="outbox-send"),
-            asyncio.create_task(self._guard(self._confirm_all()), name="outbox-confirm"),
-        ]
+        self._loop = asyncio.get_running_loop()
+        self._watch: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def put(self, parcels: list[Parcel], delivered: Delivered | None = None) -> None:
-        """Queues parcels; `delivered` is called once they and all before them have arrived."""
-        self._queue.append((parcels, delivered))
-        self._open += 1
+        """Sends parcels; `delivered` is called once they and all before them have arrived."""
+        future = self._writer.write(parcels) if parcels else None
+        self._entries.append((future, delivered, self._loop.time()))
         self._idle.clear()
-        self._wake.set()
+        if future is None:
+            self._confirm()
+        else:
+            future.add_done_callback(self._confirm)
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout, self._look)
 
     @property
     def open(self) -> int:
         """How many `put`s are not confirmed yet."""
-        return self._open
+        return len(self._entries)
 
     async def flush(self) -> None:
         """Returns when everything put so far was confirmed; raises `Fenced` if that takes longer than the time-out."""
@@ -66,82 +50,38 @@ class Outbox:
         except TimeoutError as error:
             raise Fenced(f"messages were not confirmed within {self._timeout} s; their outcome is unknown") from error
 
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def close(self) -> None:
+        """Confirms nothing any more."""
+        self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
 
-    async def _guard(self, work: Any) -> None:
-        try:
-            await work
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            self._failed(error)
-
-    async def _send_all(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                await self._send(self._take())
-
-    def _take(self) -> list[tuple[list[Parcel], Delivered | None]]:
-        taken = list(self._queue)
-        self._queue.clear()
-        return taken
-
-    async def _send(self, entries: list[tuple[list[Parcel], Delivered | None]]) -> None:
-        by_partition: dict[tuple[str, int], list[Parcel]] = {}
-        for parcels, _ in entries:
-            for parcel in parcels:
-                by_partition.setdefault((parcel.topic, _partition(parcel)), []).append(parcel)
-        futures: list[asyncio.Future[Any]] = []
-        for (topic, partition), parcels in by_partition.items():
-            futures += await send_batches(self._producer, topic, partition, parcels)
-        callbacks = [delivered for _, delivered in entries if delivered is not None]
-        self._sent.put_nowait((futures, callbacks, len(entries)))
-
-    async def _confirm_all(self) -> None:
-        while True:
-            futures, callbacks, count = await self._sent.get()
-            if futures:
-                await await_all(futures, self._timeout)
-            for delivered in callbacks:
+    def _confirm(self, _: object = None) -> None:
+        while self._entries and not self._closed:
+            future, delivered, _at = self._entries[0]
+            if future is not None:
+                if not future.done():
+                    break
+                if future.cancelled() or future.exception() is not None:
+                    self._end(Fenced("the message was withdrawn") if future.cancelled() else future.exception())
+                    break
+            self._entries.popleft()
+            if delivered is not None:
                 delivered()
-            self._open -= count
-            if not self._open:
-                self._idle.set()
+        if not self._entries:
+            self._idle.set()
 
+    def _look(self) -> None:
+        """The oldest message must not be older than the time-out."""
+        self._watch = None
+        if not self._entries or self._closed:
+            return
+        left = self._entries[0][2] + self._timeout - self._loop.time()
+        if left <= 0:
+            self._end(Fenced(f"a message was not answered within {self._timeout} s; its outcome is unknown"))
+        else:
+            self._watch = self._loop.call_later(left, self._look)
 
-def _partition(parcel: Parcel) -> int:
-    if parcel.partition is not None:
-        return parcel.partition
-    return partition_of(parcel.key, catalogue()[parcel.topic].partitions)
-
-
-async def send_batches(
-    producer: AIOKafkaProducer, topic: str, partition: int, parcels: list[Parcel]
-) -> list[asyncio.Future[Any]]:
-    """Hands the parcels to the producer as few batches, in order; the futures end when the broker has answered."""
-    futures: list[asyncio.Future[Any]] = []
-    batch = producer.create_batch()
-    for parcel in parcels:
-        key = parcel.key.encode() or None
-        if batch.append(key=key, value=parcel.value, timestamp=None, headers=parcel.headers) is None:
-            futures.append(await producer.send_batch(batch, topic, partition=partition))
-            batch = producer.create_batch()
-            batch.append(key=key, value=parcel.value, timestamp=None, headers=parcel.headers)
-    futures.append(await producer.send_batch(batch, topic, partition=partition))
-    return futures
-
-
-async def await_all(futures: list[asyncio.Future[Any]], timeout: float) -> None:
-    """Raises `Fenced` if any send was refused or is unanswered after `timeout` seconds: its outcome is unknown."""
-    done, open_ = await asyncio.wait(futures, timeout=timeout)
-    if open_:
-        raise Fenced(f"{len(open_)} batches were not answered within {timeout} s; their outcome is unknown")
-    for future in done:
-        error = future.exception()
-        if error is not None:
-            raise Fenced(f"the broker refused a batch: {error!r}") from error
+    def _end(self, error: BaseException | None) -> None:
+        self.close()
+        self._failed(error if isinstance(error, Exception) else Fenced(repr(error)))

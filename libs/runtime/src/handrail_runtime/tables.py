@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from handrail_contracts.codec import DecodeError, decode
 
-from handrail_runtime import bus
-from handrail_runtime.machine.recovery import read_to, seek_to_begin
+from handrail_runtime.machine.recovery import read_to
+from handrail_runtime.reader import Reader
 from handrail_runtime.settings import Settings
 
 log = structlog.get_logger()
@@ -19,17 +19,16 @@ class TopicTable:
 
     def __init__(self, settings: Settings, topic: str, add: Callable[[Any], None]) -> None:
         self._settings, self._topic, self._add = settings, topic, add
-        self._reader: AIOKafkaConsumer | None = None
+        self._reader: Reader | None = None
 
     async def catch_up(self) -> None:
         """Returns when everything that the topic held at the call has been added."""
-        partition = TopicPartition(self._topic, 0)
+        partitions = [TopicPartition(self._topic, 0)]
         if self._reader is None:
-            reader = await bus.start_reader(self._settings, f"handrail-table-{self._topic}", max_wait_ms=20)
-            reader.assign([partition])
-            await seek_to_begin(reader, [partition])
+            reader = await Reader.start(self._settings, f"handrail-table-{self._topic}")
+            reader.assign(await reader.begin_offsets(partitions))
             self._reader = reader
-        async for records in read_to(self._reader, await bus.end_offsets(self._reader, [partition])):
+        async for records in read_to(self._reader, await self._reader.end_offsets(partitions)):
             for record in records:
                 try:
                     self._add(decode(self._topic, record.value))
@@ -37,5 +36,6 @@ class TopicTable:
                     log.warning("message_unreadable", topic=self._topic, offset=record.offset, error=str(error))
 
     async def close(self) -> None:
-        await bus.stop(self._reader)
+        if self._reader is not None:
+            await self._reader.stop()
         self._reader = None

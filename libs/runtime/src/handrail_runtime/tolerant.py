@@ -17,7 +17,7 @@ _QuickRecords: Any = MemoryRecords
 _PartitionRecords: Any = _fetcher.PartitionRecords
 
 
-class _Kept(_QuickRecords):  # type: ignore[misc]
+class KeptRecords(_QuickRecords):  # type: ignore[misc]
     """Unpacked by the compiled code, as always; keeps the bytes for the second look."""
 
     def __init__(self, raw: bytes) -> None:
@@ -83,7 +83,7 @@ class _LenientRecords:
         return size if self._place + size <= len(self._raw) else None
 
 
-class _TolerantPartitionRecords(_PartitionRecords):  # type: ignore[misc]
+class TolerantPartitionRecords(_PartitionRecords):  # type: ignore[misc]
     """Goes on with the lenient look where the quick one stumbles; `next_fetch_offset` says where that is."""
 
     _records: Any
@@ -105,5 +105,5 @@ class _TolerantPartitionRecords(_PartitionRecords):  # type: ignore[misc]
 
 def tolerate_foreign_headers() -> None:
     """Makes every consumer of this process read on over such records. Calling it again changes nothing."""
-    _fetcher.MemoryRecords = _Kept
-    _fetcher.PartitionRecords = _TolerantPartitionRecords
+    _fetcher.MemoryRecords = KeptRecords
+    _fetcher.PartitionRecords = TolerantPartitionRecords

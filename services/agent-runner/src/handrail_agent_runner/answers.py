@@ -5,11 +5,10 @@ from collections.abc import Callable
 from functools import partial
 
 import structlog
-from aiokafka import AIOKafkaProducer
-from handrail_runtime import bus
 from handrail_runtime.errors import Unavailable
-from handrail_runtime.outbox import Outbox, Parcel
+from handrail_runtime.outbox import Outbox
 from handrail_runtime.settings import Settings
+from handrail_runtime.writer import Parcel, Writer
 
 log = structlog.get_logger()
 
@@ -18,7 +17,7 @@ MOST_BYTES = 64 * 1024 * 1024
 
 
 class Answers:
-    """Publishes parcels; after a fault, everything unconfirmed is published again by a new producer, with the same ids."""
+    """Publishes parcels; after a fault, everything unconfirmed is published again by a new writer, with the same ids."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -27,12 +26,12 @@ class Answers:
         self._bytes = 0
         self._next = 0
         self._outbox: Outbox | None = None
-        self._producer: AIOKafkaProducer | None = None
+        self._writer: Writer | None = None
         self._healing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._producer = await bus.start_producer(self._settings, "handrail-agent-runner")
-        self._outbox = Outbox(self._producer, self._fault, self._settings.send_timeout_seconds)
+        self._writer = await Writer.start(self._settings, "handrail-agent-runner")
+        self._outbox = Outbox(self._writer, self._fault, self._settings.send_timeout_seconds)
 
     @property
     def unconfirmed(self) -> int:
@@ -67,10 +66,7 @@ class Answers:
         self._healing = asyncio.create_task(self._heal(), name="answers-heal")
 
     async def _heal(self) -> None:
-        old_outbox, old_producer, self._outbox = self._outbox, self._producer, None
-        if old_outbox is not None:
-            await old_outbox.close()
-        await bus.stop(old_producer, 2.0)
+        await self._let_go()
         while self._outbox is None:
             try:
                 await self.start()
@@ -92,9 +88,14 @@ class Answers:
     async def close(self) -> None:
         if self._healing is not None:
             self._healing.cancel()
-        if self._outbox is not None:
-            await self._outbox.close()
-        await bus.stop(self._producer)
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        outbox, self._outbox, writer, self._writer = self._outbox, None, self._writer, None
+        if outbox is not None:
+            outbox.close()
+        if writer is not None:
+            await writer.stop()
 
 
 def _weight(parcels: list[Parcel]) -> int:

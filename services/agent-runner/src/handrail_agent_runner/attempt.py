@@ -10,7 +10,7 @@ from handrail_contracts.codec import MAX_RECORD_BYTES, cloud_event_headers, enco
 from handrail_contracts.envelope import ErrorInfo, JsonObject, utc
 from handrail_contracts.ids import derive
 from handrail_contracts.steps import AgentExecuted, StepProgressed, StepRequested
-from handrail_runtime.outbox import Parcel
+from handrail_runtime.writer import Parcel
 
 from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import InlineFunction, Progress

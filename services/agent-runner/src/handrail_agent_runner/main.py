@@ -8,12 +8,11 @@ from aiokafka.errors import KafkaError
 from handrail_contracts import topics
 from handrail_contracts.codec import cloud_event_headers, encode
 from handrail_contracts.steps import AgentRegistered
-from handrail_runtime import bus
 from handrail_runtime.errors import Fenced, Unavailable
-from handrail_runtime.outbox import Parcel, await_all, send_batches
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 from handrail_runtime.tables import TopicTable
+from handrail_runtime.writer import Parcel, Writer, deliver
 
 from handrail_agent_runner.attempt import SOURCE
 from handrail_agent_runner.registry import AgentsFileError, Registry, agents_of_file
@@ -75,12 +74,11 @@ async def _register_file(settings: Settings, registry: Registry) -> None:
         Parcel(topics.AGENT_REGISTERED, entry.agent, encode(entry), cloud_event_headers(entry, SOURCE), 0)
         for entry in unknown
     ]
-    producer = await bus.start_producer(settings, "handrail-agent-runner-registration")
+    writer = await Writer.start(settings, "handrail-agent-runner-registration")
     try:
-        futures = await send_batches(producer, topics.AGENT_REGISTERED, 0, parcels)
-        await await_all(futures, settings.send_timeout_seconds)
+        await deliver(writer, parcels, settings.send_timeout_seconds)
     finally:
-        await bus.stop(producer)
+        await writer.stop()
     for entry in unknown:
         registry.add(entry)
 

@@ -11,21 +11,22 @@ from functools import partial
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from handrail_contracts import topics
 from handrail_contracts.codec import DecodeError, cloud_event_headers, decode
 from handrail_contracts.envelope import JsonObject
 from handrail_contracts.journal import FENCE_HEADER, Fences
 from handrail_contracts.steps import StepRequested
-from handrail_runtime import bus
 from handrail_runtime.deadletters import dead_letter, letter_bytes
 from handrail_runtime.errors import Unavailable
 from handrail_runtime.machine.recovery import read_fences
-from handrail_runtime.outbox import Parcel
+from handrail_runtime.positions import Positions
+from handrail_runtime.reader import Reader
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 from handrail_runtime.telemetry import CONSUMER_LAG, STEP_DURATION
+from handrail_runtime.writer import Parcel
 from prometheus_client import Counter, Gauge
 
 from handrail_agent_runner.agents import AgentFailure
@@ -63,7 +64,8 @@ class Runner:
         self._answered = Answered()
         self._fences = Fences({})
         self._ownership = Ownership(settings, self._let_go)
-        self._reader: AIOKafkaConsumer | None = None
+        self._reader: Reader | None = None
+        self._positions: Positions | None = None
         self._watermarks: dict[int, Watermark] = {}
         self._stopped: dict[int, str] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -74,7 +76,8 @@ class Runner:
         self._last_commit = self._last_full_commit = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
-        self._reader = await bus.start_reader(self._settings, "handrail-agent-runner", group=f"{GROUP}.positions")
+        self._reader = await Reader.start(self._settings, "handrail-agent-runner")
+        self._positions = await Positions.start(self._settings, f"{GROUP}.positions")
         await self._answers.start()
         self._fences = await read_fences(self._settings, "agent-runner")
         await self._ownership.start()
@@ -93,7 +96,9 @@ class Runner:
             await asyncio.gather(self._commit_task, return_exceptions=True)
         await self._answers.close()
         await self._ownership.stop()
-        await bus.stop(self._reader)
+        for client in (self._reader, self._positions):
+            if client is not None:
+                await client.stop()
 
     # --- ownership --------------------------------------------------------------------------------------------------
 
@@ -114,7 +119,7 @@ class Runner:
 
     async def _take_and_leave(self) -> None:
         """What runs for a partition that went elsewhere goes on and answers, but nothing of it is committed."""
-        assert self._reader is not None
+        assert self._reader is not None and self._positions is not None
         wanted = set(self._ownership.assigned)
         for partition in self._ownership.take_lost() | (set(self._watermarks) - wanted):
             self._watermarks.pop(partition, None)
@@ -123,7 +128,7 @@ class Runner:
             del self._stopped[partition]
         new = wanted - set(self._watermarks) - set(self._stopped)
         if new:
-            starts, stopped = await find_starts(self._reader, new)
+            starts, stopped = await find_starts(self._reader, self._positions, new)
             await learn_answers(self._settings, starts, self._answered)
             for partition, start in starts.items():
                 self._watermarks[partition] = Watermark(start)
@@ -134,15 +139,12 @@ class Runner:
     async def _assign(self) -> None:
         """Fences up to now are read after their end was taken, and followed from there: none is missed in between."""
         assert self._reader is not None
-        fences = TopicPartition(topics.FENCES, 0)
-        seeks = {fences: (await bus.end_offsets(self._reader, [fences]))[fences]}
+        places = await self._reader.end_offsets([TopicPartition(topics.FENCES, 0)])
         for stamp in (await read_fences(self._settings, "agent-runner")).stamps():
             self._fences.raise_to(stamp)
         for partition, watermark in self._watermarks.items():
-            seeks[TopicPartition(topics.STEP_REQUESTED, partition)] = watermark.next_to_read
-        self._reader.assign(list(seeks))
-        for tp, offset in seeks.items():
-            self._reader.seek(tp, offset)
+            places[TopicPartition(topics.STEP_REQUESTED, partition)] = watermark.next_to_read
+        self._reader.assign(places)
 
     def _stop_partition(self, partition: int, reason: str) -> None:
         self._stopped[partition] = reason
@@ -175,7 +177,7 @@ class Runner:
                     self._observe(records)
                 elif (watermark := self._watermarks.get(tp.partition)) is not None:
                     if "runner_commit_first" in self._settings.faults:
-                        await self._reader.commit({tp: records[-1].offset + 1})  # type: ignore[union-attr]
+                        await self._positions.commit({tp: records[-1].offset + 1})  # type: ignore[union-attr]
                     self._take(watermark, records)
             await asyncio.sleep(0)
 
@@ -190,9 +192,7 @@ class Runner:
         """After an error everything is fetched again from where it was taken: the client may have lost some on the way."""
         assert self._reader is not None
         try:
-            fetched: dict[TopicPartition, list[Record]] = await self._reader.getmany(
-                timeout_ms=POLL_MS, max_records=most
-            )
+            fetched = await self._reader.poll(most, POLL_MS)
         except OffsetOutOfRangeError as error:
             for tp, offset in error.args[0].items():
                 if tp.topic == topics.STEP_REQUESTED:
@@ -330,7 +330,7 @@ class Runner:
         self._commit_task = asyncio.create_task(self._commit(), name="commit")
 
     async def _commit(self) -> None:
-        assert self._reader is not None
+        assert self._reader is not None and self._positions is not None
         watermarks = dict(self._watermarks)
         self._show_lag(self._reader, watermarks)
         positions = {p: mark.position for p, mark in watermarks.items() if mark.position != self._committed.get(p)}
@@ -338,19 +338,18 @@ class Runner:
             return
         offsets = {TopicPartition(topics.STEP_REQUESTED, p): position for p, position in positions.items()}
         try:
-            await asyncio.wait_for(self._reader.commit(offsets), 5)
-        except (KafkaError, TimeoutError) as error:
+            await self._positions.commit(offsets)
+        except Unavailable as error:
             log.warning("commit_delayed", error=repr(error))
             return
         self._committed.update({p: at for p, at in positions.items() if self._watermarks.get(p) is watermarks[p]})
 
     @staticmethod
-    def _show_lag(reader: AIOKafkaConsumer, watermarks: dict[int, Watermark]) -> None:
-        lag = 0
-        for p, watermark in watermarks.items():
-            tp = TopicPartition(topics.STEP_REQUESTED, p)
-            if tp in reader.assignment():
-                lag += max(0, (reader.highwater(tp) or 0) - watermark.position)
+    def _show_lag(reader: Reader, watermarks: dict[int, Watermark]) -> None:
+        lag = sum(
+            max(0, (reader.highwater(TopicPartition(topics.STEP_REQUESTED, p)) or 0) - watermark.position)
+            for p, watermark in watermarks.items()
+        )
         CONSUMER_LAG.labels("agent-runner", topics.STEP_REQUESTED).set(lag)
 
     async def _settle(self, seconds: float) -> None:

@@ -1,14 +1,14 @@
 """Taking partitions of commands over: where to go on, and what was answered already."""
 
-import asyncio
 import time
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from handrail_contracts import topics
 from handrail_contracts.codec import DecodeError, decode
 from handrail_contracts.steps import AgentExecuted
-from handrail_runtime import bus
 from handrail_runtime.machine.recovery import read_to
+from handrail_runtime.positions import Positions
+from handrail_runtime.reader import Reader
 from handrail_runtime.settings import Settings
 
 from handrail_agent_runner.answered import CAPACITY, Answered, attempt_key
@@ -17,14 +17,16 @@ CLOCKS_APART_MS = 5_000
 """How far the clocks of those who request and those who answer may differ."""
 
 
-async def find_starts(reader: AIOKafkaConsumer, partitions: set[int]) -> tuple[dict[int, int], dict[int, str]]:
+async def find_starts(
+    reader: Reader, positions: Positions, partitions: set[int]
+) -> tuple[dict[int, int], dict[int, str]]:
     """Where to go on, and the reason for each partition where nobody can: it is never reset by itself."""
     tps = [TopicPartition(topics.STEP_REQUESTED, p) for p in sorted(partitions)]
-    begins, ends = await bus.begin_offsets(reader, tps), await bus.end_offsets(reader, tps)
-    committed = await asyncio.wait_for(asyncio.gather(*(reader.committed(tp) for tp in tps)), 30)
+    begins, ends = await reader.begin_offsets(tps), await reader.end_offsets(tps)
+    committed = await positions.committed(tps)
     starts, stopped = {}, {}
-    for tp, position in zip(tps, committed, strict=True):
-        start = begins[tp] if position is None else position
+    for tp in tps:
+        start = committed.get(tp, begins[tp])
         if begins[tp] <= start <= ends[tp]:
             starts[tp.partition] = start
         else:
@@ -42,23 +44,20 @@ def out_of_range(partition: int, start: int, found: str) -> str:
 
 async def learn_answers(settings: Settings, starts: dict[int, int], answered: Answered) -> None:
     """What was answered since the oldest command that will be read again, the latest `CAPACITY` answers at most."""
-    reader = await bus.start_reader(settings, "handrail-agent-runner-recent", max_wait_ms=20)
+    reader = await Reader.start(settings, "handrail-agent-runner-recent")
     try:
         since = await _oldest_uncommitted(reader, starts)
         if since is None:
             return
         tps = [TopicPartition(topics.AGENT_EXECUTED, p) for p in range(topics.EXECUTION_PARTITIONS)]
-        ends = await bus.end_offsets(reader, tps)
-        found = await asyncio.wait_for(reader.offsets_for_times(dict.fromkeys(tps, since)), 30)
-        places = {tp: place.offset for tp, place in found.items() if place is not None}
-        reader.assign(list(places))
-        for tp, offset in places.items():
-            reader.seek(tp, max(offset, ends[tp] - CAPACITY // len(tps)))
+        ends, found = await reader.end_offsets(tps), await reader.offsets_at(tps, since)
+        places = {tp: max(at, ends[tp] - CAPACITY // len(tps)) for tp, at in found.items() if at >= 0}
+        reader.assign(places)
         async for records in read_to(reader, {tp: ends[tp] for tp in places}):
             for record in records:
                 _learn(record.value, answered)
     finally:
-        await bus.stop(reader)
+        await reader.stop()
 
 
 def _learn(value: bytes | None, answered: Answered) -> None:
@@ -69,20 +68,17 @@ def _learn(value: bytes | None, answered: Answered) -> None:
     answered.learn(attempt_key(answer.run_id, answer.attempt))
 
 
-async def _oldest_uncommitted(reader: AIOKafkaConsumer, starts: dict[int, int]) -> int | None:
+async def _oldest_uncommitted(reader: Reader, starts: dict[int, int]) -> int | None:
     """Time stamp in milliseconds; none if nothing will be read again."""
     tps = {TopicPartition(topics.STEP_REQUESTED, p): start for p, start in starts.items()}
-    ends = await bus.end_offsets(reader, list(tps))
-    waiting = {tp for tp, start in tps.items() if start < ends[tp]}
+    ends = await reader.end_offsets(tps)
+    waiting = {tp: start for tp, start in tps.items() if start < ends[tp]}
     if not waiting:
         return None
-    reader.assign(list(waiting))
-    for tp in waiting:
-        reader.seek(tp, tps[tp])
     oldest, deadline = int(time.time() * 1000), time.monotonic() + 5
     while waiting and time.monotonic() < deadline:
-        for tp, records in (await reader.getmany(timeout_ms=200, max_records=100)).items():
+        reader.assign(waiting)
+        for tp, records in (await reader.poll(100)).items():
             oldest = min(oldest, records[0].timestamp)
-            waiting.discard(tp)
-            reader.pause(tp)
+            del waiting[tp]
     return 0 if waiting else max(0, oldest - CLOCKS_APART_MS)

@@ -7,12 +7,12 @@ from typing import Any
 
 import asyncpg
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from handrail_contracts import topics
 from handrail_contracts.journal import JournalFilter, Verdict
-from handrail_runtime import bus
 from handrail_runtime.errors import JournalRegressed
+from handrail_runtime.reader import Reader
 
 from handrail_projector.projections import Batch, Unreadable
 from handrail_projector.writer import Place, Position, create_positions, read_positions, write
@@ -39,7 +39,7 @@ def places_of(partitions: Iterable[int]) -> list[Place]:
 class Feed:
     """Projects some partitions over one connection. After `PositionMoved` or a lost connection, `assign` again."""
 
-    def __init__(self, reader: AIOKafkaConsumer, connection: asyncpg.Connection, reject: Reject) -> None:
+    def __init__(self, reader: Reader, connection: asyncpg.Connection, reject: Reject) -> None:
         self._reader, self._connection, self._reject = reader, connection, reject
         self.positions: dict[Place, Position] = {}
         self.events = 0
@@ -48,8 +48,7 @@ class Feed:
         """Continues where the database is, for these partitions and no others."""
         places = places_of(partitions)
         tps = [TopicPartition(*place) for place in places]
-        begins = await bus.begin_offsets(self._reader, tps) if tps else {}
-        ends = await bus.end_offsets(self._reader, tps) if tps else {}
+        begins, ends = await self._reader.begin_offsets(tps), await self._reader.end_offsets(tps)
         known = await read_positions(self._connection)
         await create_positions(
             self._connection, {place: begins[TopicPartition(*place)] for place in places if place not in known}
@@ -63,9 +62,7 @@ class Feed:
                     f"{place[0]} partition {place[1]} holds offsets {begin} to {end}, but the read models continue at "
                     f"{position.next_offset}: the topic was recreated or trimmed. Rebuild them with `handrail replay`."
                 )
-        self._reader.assign(tps)
-        for place, position in self.positions.items():
-            self._reader.seek(TopicPartition(*place), position.next_offset)
+        self._reader.assign({TopicPartition(*place): at.next_offset for place, at in self.positions.items()})
 
     async def step(self, wait_ms: int) -> int:
         """Reads what is there, up to a batch, and writes it; returns how many records that were."""
@@ -90,7 +87,7 @@ class Feed:
             if left < 0:
                 break
             try:
-                found = await self._reader.getmany(timeout_ms=max(left, 0), max_records=BATCH - count)
+                found = await self._reader.poll(BATCH - count, left)
             except OffsetOutOfRangeError as error:
                 raise JournalRegressed(f"records were removed before they were projected: {error}") from error
             if not found:
@@ -120,7 +117,7 @@ class Feed:
 
     async def caught_up(self) -> bool:
         """Whether the database is where the topics ended a moment ago."""
-        ends = await bus.end_offsets(self._reader, [TopicPartition(*place) for place in self.positions])
+        ends = await self._reader.end_offsets([TopicPartition(*place) for place in self.positions])
         return all(position.next_offset >= ends[TopicPartition(*place)] for place, position in self.positions.items())
 
 

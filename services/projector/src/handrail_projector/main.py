@@ -5,18 +5,18 @@ import time
 
 import asyncpg
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from handrail_contracts import topics
 from handrail_contracts.codec import cloud_event_headers
-from handrail_runtime import bus
 from handrail_runtime.deadletters import dead_letter, letter_bytes
 from handrail_runtime.errors import Fenced, Unavailable
 from handrail_runtime.membership import Membership
-from handrail_runtime.outbox import Parcel, await_all, send_batches
+from handrail_runtime.reader import Reader
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 from handrail_runtime.telemetry import CONSUMER_LAG, PROJECTOR_POSITION
+from handrail_runtime.writer import Parcel, Writer, deliver
 
 from handrail_projector.feed import Feed, Record, connect
 from handrail_projector.migrate import migrate
@@ -27,7 +27,6 @@ log = structlog.get_logger()
 
 PORT = 8004
 SCHEMA = "handrail"
-POLL_MS = 200
 FRESHNESS_MS = 25  # how long the broker may hold records back to make fetches, and transactions, few and large
 REPORT_SECONDS = 1.0
 
@@ -65,8 +64,8 @@ class Projector:
     def __init__(self, settings: Settings, health: Health) -> None:
         self._settings, self._health = settings, health
         self._membership = Membership(settings, "handrail.projector", topics.EXECUTION_EVENTS)
-        self._reader: AIOKafkaConsumer | None = None
-        self._producer: AIOKafkaProducer | None = None
+        self._reader: Reader | None = None
+        self._writer: Writer | None = None
         self._connection: asyncpg.Connection | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -74,9 +73,7 @@ class Projector:
         applied = await migrate(connection, SCHEMA)
         if applied:
             log.info("migrated", migrations=applied)
-        self._reader = await bus.start_reader(
-            self._settings, "handrail-projector", max_wait_ms=FRESHNESS_MS, min_bytes=64 * 1024
-        )
+        self._reader = await Reader.start(self._settings, "handrail-projector", min_bytes=64 * 1024)
         await self._membership.start()
         feed = Feed(self._reader, connection, self._set_aside)
         reported = time.monotonic()
@@ -90,7 +87,7 @@ class Projector:
                 await asyncio.sleep(0.02)
                 self._health.beat()
                 continue
-            await feed.step(POLL_MS)
+            await feed.step(FRESHNESS_MS)
             self._health.beat()
             if time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()
@@ -111,16 +108,17 @@ class Projector:
         log.warning("record_unreadable", topic=record.topic, partition=record.partition, offset=record.offset)
         if record.topic == topics.DEAD_LETTERS:
             return
-        if self._producer is None:
-            self._producer = await bus.start_producer(self._settings, "handrail-projector")
+        if self._writer is None:
+            self._writer = await Writer.start(self._settings, "handrail-projector")
         letter = dead_letter(record, service="projector", code="UNREADABLE", reason=str(error), now=time.time())
         key, value = letter_bytes(letter)
         parcel = Parcel(topics.DEAD_LETTERS, key.decode(), value, cloud_event_headers(letter, "/handrail/projector"), 0)
-        futures = await send_batches(self._producer, topics.DEAD_LETTERS, 0, [parcel])
-        await await_all(futures, self._settings.send_timeout_seconds)
+        await deliver(self._writer, [parcel], self._settings.send_timeout_seconds)
 
     async def close(self) -> None:
         await self._membership.stop()
-        await asyncio.gather(bus.stop(self._reader), bus.stop(self._producer))
+        for client in (self._reader, self._writer):
+            if client is not None:
+                await client.stop()
         if self._connection is not None:
             self._connection.terminate()

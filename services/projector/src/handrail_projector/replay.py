@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import asyncpg
 from handrail_contracts.topics import EXECUTION_PARTITIONS
-from handrail_runtime import bus
+from handrail_runtime.reader import Reader
 from handrail_runtime.settings import Settings
 
 from handrail_projector.feed import Feed, Record, connect
@@ -32,7 +32,7 @@ async def rebuild(settings: Settings, schema: str, progress: Progress = lambda *
     What is unreadable is skipped: it is among the dead letters already.
     """
     connection = await connect(settings.database_url, schema)
-    reader = await bus.start_reader(settings, "handrail-replay", max_wait_ms=100)
+    reader = await Reader.start(settings, "handrail-replay")
     try:
         await connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
         await migrate(connection, schema)
@@ -46,7 +46,7 @@ async def rebuild(settings: Settings, schema: str, progress: Progress = lambda *
         progress(feed.events, time.monotonic() - began)
         return feed.events
     finally:
-        await bus.stop(reader)
+        await reader.stop()
         await connection.close()
 
 

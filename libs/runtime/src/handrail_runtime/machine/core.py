@@ -88,25 +88,16 @@ class CommandTopic:
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """Which topics a core lives on. Inputs and journal are co-partitioned.
-
-    `hot_inputs` are where latency counts: they are fetched by themselves, since a fetch that names many partitions costs
-    tenths of a millisecond. `fenced_inputs` carry others' commands.
-    """
+    """Which topics a core lives on. Inputs and journal are co-partitioned. `fenced_inputs` carry others' commands."""
 
     service: str
     journal: str
     snapshots: str
-    hot_inputs: tuple[str, ...]
-    other_inputs: tuple[str, ...]
+    inputs: tuple[str, ...]
     fenced_inputs: frozenset[str]
     commands: tuple[CommandTopic, ...]
     record: type[Record]
     fold_version: int
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return self.hot_inputs + self.other_inputs
 
 
 class Core(Protocol[S]):

@@ -6,33 +6,29 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Generic
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from handrail_contracts.codec import DecodeError, decode, encode
 from handrail_contracts.journal import Fences
 from handrail_contracts.platform import Fence, SnapshotChunk
 from handrail_contracts.topics import FENCES, catalogue
 
-from handrail_runtime import bus
 from handrail_runtime.errors import JournalRegressed
 from handrail_runtime.machine import snapshots
 from handrail_runtime.machine.core import Core, S
 from handrail_runtime.machine.partition import PartitionMachine
-from handrail_runtime.outbox import Parcel, await_all, send_batches
+from handrail_runtime.reader import Reader
 from handrail_runtime.settings import Settings
 from handrail_runtime.telemetry import CLAIMS
+from handrail_runtime.writer import Parcel, Writer, deliver
 
 log = structlog.get_logger()
 Records = list[ConsumerRecord[Any, Any]]
 
 
-async def read_to(reader: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> AsyncIterator[Records]:
+async def read_to(reader: Reader, ends: dict[TopicPartition, int]) -> AsyncIterator[Records]:
     """Batches of the assigned partitions until each has reached its end; one await per batch keeps the loop alive."""
-    while True:
-        behind = [tp for tp, end in ends.items() if await reader.position(tp) < end]
-        if not behind:
-            return
-        fetched = await reader.getmany(timeout_ms=1000, max_records=1000)
-        for records in fetched.values():
+    while any(reader.position(tp) < end for tp, end in ends.items()):
+        for records in (await reader.poll(1000)).values():
             yield records
         await asyncio.sleep(0)
 
@@ -40,16 +36,15 @@ async def read_to(reader: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> 
 async def read_fences(settings: Settings, service: str) -> Fences:
     """All fences there are now."""
     fences = Fences({})
-    reader = await bus.start_reader(settings, f"handrail-{service}-fences", max_wait_ms=50)
+    reader = await Reader.start(settings, f"handrail-{service}-fences")
     try:
-        partition = TopicPartition(FENCES, 0)
-        reader.assign([partition])
-        await seek_to_begin(reader, [partition])
-        async for records in read_to(reader, await bus.end_offsets(reader, [partition])):
+        partitions = [TopicPartition(FENCES, 0)]
+        reader.assign(await reader.begin_offsets(partitions))
+        async for records in read_to(reader, await reader.end_offsets(partitions)):
             for record in records:
                 observe_fence(fences, record)
     finally:
-        await bus.stop(reader)
+        await reader.stop()
     return fences
 
 
@@ -61,13 +56,6 @@ def observe_fence(fences: Fences, record: ConsumerRecord[Any, Any]) -> None:
         log.warning("fence_unreadable", offset=record.offset, error=str(error))
 
 
-async def seek_to_begin(reader: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    begins = await bus.begin_offsets(reader, list(partitions))
-    for partition, offset in begins.items():
-        reader.seek(partition, offset)
-    return begins
-
-
 class Recovery(Generic[S]):
     """Brings partitions up, together, so that their fences share their round trips."""
 
@@ -75,11 +63,11 @@ class Recovery(Generic[S]):
         self,
         core: Core[S],
         settings: Settings,
-        producer: AIOKafkaProducer,
+        writer: Writer,
         fences: Fences,
         wanted: Callable[[int], bool],
     ) -> None:
-        self._core, self._settings, self._producer, self._fences = core, settings, producer, fences
+        self._core, self._settings, self._writer, self._fences = core, settings, writer, fences
         self._wanted = wanted
         self._machines: dict[int, PartitionMachine[S]] = {}
 
@@ -87,9 +75,7 @@ class Recovery(Generic[S]):
         """Claimed machines of those partitions that are still wanted at the end."""
         count = catalogue()[self._core.wiring.journal].partitions
         self._machines = {p: PartitionMachine(self._core, p, count, self._fences) for p in partitions}
-        reader = await bus.start_reader(
-            self._settings, f"handrail-{self._core.wiring.service}-recovery", max_wait_ms=20
-        )
+        reader = await Reader.start(self._settings, f"handrail-{self._core.wiring.service}-recovery")
         try:
             await self._load_snapshots(reader)
             await self._begin_journal(reader)
@@ -99,16 +85,15 @@ class Recovery(Generic[S]):
                 await self._fold_to_end(reader)
                 unclaimed -= await self._claim(reader, unclaimed)
         finally:
-            await bus.stop(reader)
+            await reader.stop()
         return {p: machine for p, machine in self._machines.items() if self._wanted(p)}
 
-    async def _load_snapshots(self, reader: AIOKafkaConsumer) -> None:
+    async def _load_snapshots(self, reader: Reader) -> None:
         topic = self._core.wiring.snapshots
         partitions = [TopicPartition(topic, p) for p in self._machines]
-        reader.assign(partitions)
-        await seek_to_begin(reader, partitions)
+        reader.assign(await reader.begin_offsets(partitions))
         chunks: dict[int, list[SnapshotChunk]] = {p: [] for p in self._machines}
-        async for records in read_to(reader, await bus.end_offsets(reader, partitions)):
+        async for records in read_to(reader, await reader.end_offsets(partitions)):
             for record in records:
                 try:
                     chunks[record.partition].append(decode(topic, record.value))
@@ -121,10 +106,9 @@ class Recovery(Generic[S]):
             if parts is not None:
                 snapshots.restore(machine, parts)
 
-    async def _begin_journal(self, reader: AIOKafkaConsumer) -> None:
+    async def _begin_journal(self, reader: Reader) -> None:
         partitions = [TopicPartition(self._core.wiring.journal, p) for p in self._machines]
-        reader.assign(partitions)
-        begins, ends = await bus.begin_offsets(reader, partitions), await bus.end_offsets(reader, partitions)
+        begins, ends = await reader.begin_offsets(partitions), await reader.end_offsets(partitions)
         for partition in partitions:
             start = self._machines[partition.partition].next_offset
             if not begins[partition] <= start <= ends[partition]:
@@ -133,16 +117,16 @@ class Recovery(Generic[S]):
                     f"{ends[partition]}, but its state continues at {start}: the topic was recreated, shortened or "
                     "trimmed too far. Restore the topic, or remove the snapshots if the journal is whole."
                 )
-            reader.seek(partition, start)
+        reader.assign({partition: self._machines[partition.partition].next_offset for partition in partitions})
 
-    async def _fold_to_end(self, reader: AIOKafkaConsumer) -> None:
+    async def _fold_to_end(self, reader: Reader) -> None:
         partitions = [TopicPartition(self._core.wiring.journal, p) for p in self._machines]
-        async for records in read_to(reader, await bus.end_offsets(reader, partitions)):
+        async for records in read_to(reader, await reader.end_offsets(partitions)):
             machine = self._machines[records[0].partition]
             for record in records:
                 machine.fold(record.offset, record.headers, record.value)
 
-    async def _claim(self, reader: AIOKafkaConsumer, partitions: set[int]) -> set[int]:
+    async def _claim(self, reader: Reader, partitions: set[int]) -> set[int]:
         """One attempt for each partition: fence first, then the claim; returns those whose claim counted."""
         machines = [self._machines[p] for p in sorted(partitions)]
         if "no_fence" not in self._settings.faults:
@@ -171,23 +155,14 @@ class Recovery(Generic[S]):
         await self._send(parcels)
 
     async def _send(self, parcels: list[Parcel]) -> None:
-        by_partition: dict[tuple[str, int], list[Parcel]] = {}
-        for parcel in parcels:
-            by_partition.setdefault((parcel.topic, parcel.partition or 0), []).append(parcel)
-        futures: list[asyncio.Future[Any]] = []
-        for (topic, partition), group in by_partition.items():
-            futures += await send_batches(self._producer, topic, partition, group)
-        if futures:
-            await await_all(futures, self._settings.send_timeout_seconds)
+        if parcels:
+            await deliver(self._writer, parcels, self._settings.send_timeout_seconds)
 
     async def _append_claims(self, machines: list[PartitionMachine[S]]) -> dict[int, int]:
-        futures: dict[int, asyncio.Future[Any]] = {}
+        claims = []
         for machine in machines:
             headers, value = machine.claim(secrets.token_hex(8))
-            parcel = Parcel(self._core.wiring.journal, "", value, headers)
-            [futures[machine.partition]] = await send_batches(
-                self._producer, self._core.wiring.journal, machine.partition, [parcel]
-            )
-        if futures:
-            await await_all(list(futures.values()), self._settings.send_timeout_seconds)
-        return {p: future.result().offset for p, future in futures.items()}
+            parcel = Parcel(self._core.wiring.journal, "", value, headers, machine.partition)
+            claims.append(deliver(self._writer, [parcel], self._settings.send_timeout_seconds))
+        offsets = await asyncio.gather(*claims)
+        return {machine.partition: offset for machine, offset in zip(machines, offsets, strict=True)}

@@ -11,15 +11,15 @@ from functools import partial
 from typing import Any, Generic
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from handrail_contracts.codec import cloud_event_headers, encode
 from handrail_contracts.envelope import Message
 from handrail_contracts.journal import Fences
+from handrail_contracts.platform import SnapshotChunk
 from handrail_contracts.topics import DEAD_LETTERS, FENCES
 
-from handrail_runtime import bus
 from handrail_runtime.deadletters import dead_letter, letter_bytes
 from handrail_runtime.errors import Fenced, JournalRegressed, Unavailable
 from handrail_runtime.machine import snapshots
@@ -27,10 +27,13 @@ from handrail_runtime.machine.core import Catalog, Core, Instead, Kind, Missing,
 from handrail_runtime.machine.partition import Append, Input, PartitionMachine
 from handrail_runtime.machine.recovery import Recovery, observe_fence, read_fences
 from handrail_runtime.membership import Membership
-from handrail_runtime.outbox import Outbox, Parcel, send_batches
+from handrail_runtime.outbox import Outbox
+from handrail_runtime.positions import Positions
+from handrail_runtime.reader import Reader
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 from handrail_runtime.telemetry import CONSUMER_LAG, JOURNAL_POSITION, RECOVERY_SECONDS
+from handrail_runtime.writer import Parcel, Writer, deliver
 
 log = structlog.get_logger()
 
@@ -109,20 +112,20 @@ class _Life(Generic[S]):
         self._request_again: dict[int, list[str]] = {}
         self._snapshot_offsets: dict[int, int] = {}
         self._snapshot_starts: dict[int, list[int]] = {}
-        self._in_flight: list[asyncio.Future[Any]] = []
+        self._in_flight: list[asyncio.Future[int]] = []
         self._adoption: asyncio.Task[dict[int, PartitionMachine[S]]] | None = None
         self._fault: Exception | None = None
-        self._hot: AIOKafkaConsumer | None = None
-        self._cold: AIOKafkaConsumer | None = None
-        self._tail: AIOKafkaConsumer | None = None
+        self._inputs: Reader | None = None
+        self._tail: Reader | None = None
+        self._positions: Positions | None = None
+        self._held: dict[int, list[list[ConsumerRecord[Any, Any]]]] = {}
         self._pumps: list[asyncio.Task[None]] = []
         self._intake = True
-        self._appending = asyncio.Lock()
         self._tail_wanted = asyncio.Event()
         self._poke = asyncio.Event()
         self._planned_due = float("inf")
-        self._journal: AIOKafkaProducer | None = None
-        self._others: AIOKafkaProducer | None = None
+        self._journal: Writer | None = None
+        self._others: Writer | None = None
         self._outbox: Outbox | None = None
         self._membership = Membership(settings, f"handrail.{core.wiring.service}", core.wiring.journal)
         self._chores: set[asyncio.Task[Any]] = set()
@@ -147,20 +150,18 @@ class _Life(Generic[S]):
 
     async def _open(self) -> None:
         service = self._wiring.service
-        self._journal = await bus.start_producer(self._settings, f"handrail-{service}-journal")
-        self._others = await bus.start_producer(self._settings, f"handrail-{service}-messages")
-        group = f"handrail.{service}.positions"
-        self._hot = await bus.start_reader(self._settings, f"handrail-{service}-hot", group=group)
-        self._cold = await bus.start_reader(self._settings, f"handrail-{service}-cold", group=group)
-        self._tail = await bus.start_reader(self._settings, f"handrail-{service}-tail", max_wait_ms=TAIL_WAIT_MS)
+        self._journal = await Writer.start(self._settings, f"handrail-{service}-journal")
+        self._others = await Writer.start(self._settings, f"handrail-{service}-messages")
+        self._inputs = await Reader.start(self._settings, f"handrail-{service}-inputs")
+        self._tail = await Reader.start(self._settings, f"handrail-{service}-tail")
+        self._positions = await Positions.start(self._settings, f"handrail.{service}.positions")
         self._outbox = Outbox(self._others, self._failed, self._settings.send_timeout_seconds)
         self._fences = await read_fences(self._settings, service)
         await self._membership.start()
         if self._catalog is not None:
             await self._catalog.catch_up()
         self._pumps = [
-            asyncio.create_task(self._pump_inputs(self._hot), name="hot"),
-            asyncio.create_task(self._pump_inputs(self._cold), name="cold"),
+            asyncio.create_task(self._pump_inputs(self._inputs), name="inputs"),
             asyncio.create_task(self._pump_tail(self._tail), name="tail"),
         ]
 
@@ -171,10 +172,14 @@ class _Life(Generic[S]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._outbox is not None:
-            await self._outbox.close()
+            self._outbox.close()
         await asyncio.gather(
             self._membership.stop(),
-            *(bus.stop(c, 2.0) for c in (self._hot, self._cold, self._tail, self._journal, self._others)),
+            *(
+                c.stop()
+                for c in (self._inputs, self._tail, self._positions, self._journal, self._others)
+                if c is not None
+            ),
         )
 
     def _failed(self, error: Exception) -> None:
@@ -196,7 +201,7 @@ class _Life(Generic[S]):
                     await self._tick()
                 for machine in self._machines.values():
                     machine.mark(time.time())
-                    await self._append(machine)
+                    self._append(machine)
                 if self._in_flight:
                     await asyncio.wait(self._in_flight)
         except (TimeoutError, Fenced, KafkaError):
@@ -233,14 +238,14 @@ class _Life(Generic[S]):
         return machines
 
     async def _take_over(self, adopted: dict[int, PartitionMachine[S]]) -> None:
-        assert self._cold is not None
+        assert self._inputs is not None
         for partition, machine in adopted.items():
             if partition not in self._membership.assigned:
                 continue
             self._machines[partition] = machine
             self._snapshot_offsets[partition] = machine.next_offset
             tps = [TopicPartition(topic, partition) for topic in self._wiring.inputs]
-            begins, ends = await bus.begin_offsets(self._cold, tps), await bus.end_offsets(self._cold, tps)
+            begins, ends = await self._inputs.begin_offsets(tps), await self._inputs.end_offsets(tps)
             for tp in tps:
                 self._check_position(machine, tp, begins[tp], ends[tp])
             self._catching_up[partition] = {tp.topic: ends[tp] for tp in tps}
@@ -271,33 +276,31 @@ class _Life(Generic[S]):
 
     def _drop(self, partition: int) -> None:
         self._machines.pop(partition, None)
-        for table in (self._catching_up, self._request_again, self._snapshot_offsets, self._snapshot_starts):
+        for table in (
+            self._catching_up,
+            self._request_again,
+            self._snapshot_offsets,
+            self._snapshot_starts,
+            self._held,
+        ):
             table.pop(partition, None)
 
     async def _assign(self) -> None:
         """Points the readers at the inputs and the journals of what we own, each at its own position."""
-        assert self._hot is not None and self._cold is not None and self._tail is not None
-        fences = TopicPartition(FENCES, 0)
-        end = (await bus.end_offsets(self._cold, [fences]))[fences]
+        assert self._inputs is not None and self._tail is not None
+        fences = [TopicPartition(FENCES, 0)]
+        ends = await self._inputs.end_offsets(fences)
         for stamp in (await read_fences(self._settings, self._wiring.service)).stamps():
             self._fences.raise_to(stamp)
-        self._point(self._hot, self._positions(self._wiring.hot_inputs))
-        self._point(self._cold, {fences: end, **self._positions(self._wiring.other_inputs)})
-        journals = {TopicPartition(self._wiring.journal, p): m.next_offset for p, m in self._machines.items()}
-        self._point(self._tail, journals)
+        self._inputs.assign({**ends, **self._input_positions()})
+        self._tail.assign({TopicPartition(self._wiring.journal, p): m.next_offset for p, m in self._machines.items()})
 
-    def _positions(self, topics: tuple[str, ...]) -> dict[TopicPartition, int]:
+    def _input_positions(self) -> dict[TopicPartition, int]:
         return {
             TopicPartition(topic, partition): machine.positions[topic]
             for partition, machine in self._machines.items()
-            for topic in topics
+            for topic in self._wiring.inputs
         }
-
-    @staticmethod
-    def _point(reader: AIOKafkaConsumer, places: dict[TopicPartition, int]) -> None:
-        reader.assign(list(places))
-        for tp, offset in places.items():
-            reader.seek(tp, offset)
 
     # --- the pumps --------------------------------------------------------------------------------------------------
 
@@ -311,7 +314,7 @@ class _Life(Generic[S]):
         for machine in list(self._machines.values()):
             if self._intake and (due := machine.next_due()) is not None and due <= now:
                 machine.fire_timers(now)
-                await self._append(machine)
+                self._append(machine)
         if self._catching_up or self._request_again:
             self._catch_up()
         await self._rest()
@@ -326,24 +329,31 @@ class _Life(Generic[S]):
         except TimeoutError:
             pass
 
-    async def _pump_inputs(self, reader: AIOKafkaConsumer) -> None:
+    async def _pump_inputs(self, reader: Reader) -> None:
         """Micro-batches: fetch, decide, append. Waits for the journal only if too much of it is unacknowledged."""
         while True:
             if not self._intake or not self._machines:
                 await asyncio.sleep(0.01)
                 continue
-            fetched = await self._fetch(reader)
-            now = time.time()
-            for tp, records in fetched.items():
+            await asyncio.sleep(0)  # what the last records led to leaves before the next are asked for
+            for tp, records in (await self._poll(reader, POLL_MS)).items():
                 machine = self._machines.get(tp.partition)
                 if tp.topic == FENCES:
                     self._read_fences(records)
+                elif tp.partition in self._held:
+                    self._held[tp.partition].append(records)
                 elif machine is not None:
-                    await self._decide(machine, records, now)
-                    await self._append(machine)
+                    await self._take_in(machine, records)
             await self._bound_in_flight()
 
-    async def _pump_tail(self, reader: AIOKafkaConsumer) -> None:
+    async def _take_in(self, machine: PartitionMachine[S], records: list[ConsumerRecord[Any, Any]]) -> None:
+        now = time.time()
+        for record in records:
+            await self._decide_one(machine, record, now)
+        await self._set_aside(machine, records)
+        self._append(machine)
+
+    async def _pump_tail(self, reader: Reader) -> None:
         """Reads our journals back: at once while facts wait for it, otherwise now and then.
 
         In between nothing is fetched: a fetch under way would come back with our own record just when its acknowledgement
@@ -351,33 +361,23 @@ class _Life(Generic[S]):
         """
         while True:
             if not any(machine.facts_waiting for machine in self._machines.values()):
-                reader.pause(*reader.assignment())
                 self._tail_wanted.clear()
                 try:
                     await asyncio.wait_for(self._tail_wanted.wait(), TAIL_SECONDS)
                 except TimeoutError:
                     pass
-                reader.resume(*reader.assignment())
             if not self._machines:
                 continue
-            for tp, records in (await self._fetch(reader)).items():
+            for tp, records in (await self._poll(reader, TAIL_WAIT_MS)).items():
                 machine = self._machines.get(tp.partition)
                 if machine is not None:
                     self._read_back(machine, records)
 
-    async def _fetch(self, reader: AIOKafkaConsumer) -> dict[TopicPartition, list[ConsumerRecord[Any, Any]]]:
+    async def _poll(self, reader: Reader, wait_ms: int) -> dict[TopicPartition, list[ConsumerRecord[Any, Any]]]:
         try:
-            found: dict[TopicPartition, list[ConsumerRecord[Any, Any]]] = await reader.getmany(
-                timeout_ms=POLL_MS, max_records=MICRO_BATCH
-            )
+            return await reader.poll(MICRO_BATCH, wait_ms)
         except OffsetOutOfRangeError as error:
             raise JournalRegressed(f"{self._wiring.service}: positions fell out of their topics: {error}") from error
-        return found
-
-    async def _decide(self, machine: PartitionMachine[S], records: list[ConsumerRecord[Any, Any]], now: float) -> None:
-        for record in records:
-            await self._decide_one(machine, record, now)
-        await self._set_aside(machine, records)
 
     async def _decide_one(self, machine: PartitionMachine[S], record: ConsumerRecord[Any, Any], now: float) -> None:
         received = Input(record.topic, record.offset, record.key, record.value, record.headers)
@@ -424,38 +424,28 @@ class _Life(Generic[S]):
     def _source(self) -> str:
         return f"/handrail/{self._wiring.service}"
 
-    async def _append(self, machine: PartitionMachine[S]) -> None:
-        """Hands what was decided to the journal, in order; several pumps may come here for one partition."""
-        async with self._appending:
-            await self._append_in_turn(machine)
+    def _append(self, machine: PartitionMachine[S]) -> None:
+        """Hands what was decided to the journal, in order."""
+        appends: list[Append] = machine.take_appends()
+        if appends:
+            assert self._journal is not None
+            journal, seq = self._wiring.journal, appends[-1].seq
+            if "ack_first" in self._settings.faults:
+                self._send_commands(machine, seq)
+            future = self._journal.write(
+                [Parcel(journal, a.key.decode(), a.value, a.headers, machine.partition) for a in appends]
+            )
+            future.add_done_callback(partial(self._journaled, machine, seq))
+            self._in_flight.append(future)
         if (due := machine.next_due()) is not None and due < self._planned_due:
             self._poke.set()
         if machine.facts_waiting:
             self._tail_wanted.set()
 
-    async def _append_in_turn(self, machine: PartitionMachine[S]) -> None:
-        appends: list[Append] = machine.take_appends()
-        if not appends:
-            return
-        assert self._journal is not None
-        parcels = [
-            Parcel(self._wiring.journal, append.key.decode(), append.value, append.headers) for append in appends
-        ]
-        if "ack_first" in self._settings.faults:
-            self._send_commands(machine, appends[-1].seq)
-        futures = await send_batches(self._journal, self._wiring.journal, machine.partition, parcels)
-        for future in futures[:-1]:
-            future.add_done_callback(self._refused)
-        futures[-1].add_done_callback(partial(self._journaled, machine, appends[-1].seq))
-        self._in_flight += futures
-
-    def _refused(self, future: asyncio.Future[Any]) -> None:
-        if not future.cancelled() and future.exception() is not None:
-            self._failed(Fenced(f"the journal refused a batch: {future.exception()!r}"))
-
-    def _journaled(self, machine: PartitionMachine[S], seq: int, future: asyncio.Future[Any]) -> None:
-        self._refused(future)
-        if self._fault is None and not future.cancelled():
+    def _journaled(self, machine: PartitionMachine[S], seq: int, future: asyncio.Future[int]) -> None:
+        if (error := future.exception()) is not None:
+            self._failed(Fenced(f"the journal was not written: {error}"))
+        elif self._fault is None:
             self._send_commands(machine, seq)
 
     def _send_commands(self, machine: PartitionMachine[S], seq: int) -> None:
@@ -535,7 +525,7 @@ class _Life(Generic[S]):
         now = time.time()
         for partition, machine in list(self._machines.items()):
             if machine.mark(now):
-                await self._append(machine)
+                self._append(machine)
             JOURNAL_POSITION.labels(self._wiring.service, partition).set(machine.next_offset)
             if machine.timer_count > 10_000:
                 machine.sweep_timers()
@@ -550,30 +540,21 @@ class _Life(Generic[S]):
             await self._report_positions()
             for machine in list(self._machines.values()):
                 await self._snapshot(machine)
-        except (KafkaError, Fenced, TimeoutError) as error:
+        except Fenced as error:
+            self._failed(error)
+        except (KafkaError, Unavailable, TimeoutError) as error:
             log.warning("chore_failed", error=repr(error))
 
     async def _report_positions(self) -> None:
         """Commits are a signal for lag tools, nothing else."""
-        assert self._hot is not None and self._cold is not None
-        positions = {
-            TopicPartition(topic, partition): machine.positions[topic]
-            for partition, machine in self._machines.items()
-            for topic in self._wiring.inputs
-        }
+        assert self._inputs is not None and self._positions is not None
+        positions = self._input_positions()
         if not positions:
             return
-        for reader, inputs in ((self._hot, self._wiring.hot_inputs), (self._cold, self._wiring.other_inputs)):
-            known = {
-                tp: position for tp, position in positions.items() if tp.topic in inputs and tp in reader.assignment()
-            }
-            if known:
-                await asyncio.wait_for(reader.commit(known), 5)
+        await self._positions.commit(positions)
         lag = dict.fromkeys(self._wiring.inputs, 0)
         for tp, position in positions.items():
-            reader = self._hot if tp.topic in self._wiring.hot_inputs else self._cold
-            mark = reader.highwater(tp) if tp in reader.assignment() else None
-            lag[tp.topic] += max(0, (mark or 0) - position)
+            lag[tp.topic] += max(0, (self._inputs.highwater(tp) or 0) - position)
         for topic, records in lag.items():
             CONSUMER_LAG.labels(self._wiring.service, topic).set(records)
 
@@ -582,40 +563,32 @@ class _Life(Generic[S]):
         grown = machine.next_offset - self._snapshot_offsets[machine.partition]
         if grown < max(self._settings.snapshot_every_records, len(machine.states)):
             return
-        if not await self._come_to_rest(machine):
-            return
         assert self._others is not None
-        chunks = snapshots.take(machine)
-        parcels = [Parcel(self._wiring.snapshots, str(chunk.partition), encode(chunk), []) for chunk in chunks]
+        chunks = await self._snapshot_at_rest(machine)
+        if not chunks:
+            return
         self._snapshot_offsets[machine.partition] = machine.next_offset
-        futures = []
-        for parcel in parcels:
-            futures += await send_batches(self._others, self._wiring.snapshots, machine.partition, [parcel])
-        done = await asyncio.wait_for(asyncio.gather(*futures), self._settings.send_timeout_seconds)
+        topic, key = self._wiring.snapshots, str(machine.partition)
+        parcels = [Parcel(topic, key, encode(chunk), [], machine.partition) for chunk in chunks]
+        first = await deliver(self._others, parcels, self._settings.send_timeout_seconds)
         log.info("snapshot_taken", partition=machine.partition, offset=chunks[0].offset, chunks=len(chunks))
-        await self._trim(machine.partition, done[0].offset)
+        await self._trim(machine.partition, first)
 
-    async def _come_to_rest(self, machine: PartitionMachine[S]) -> bool:
-        """Takes no more inputs for the partition until everything that it decided was said; false if that takes long."""
-        assert self._hot is not None and self._cold is not None
-        held = [
-            (reader, tp)
-            for reader in (self._hot, self._cold)
-            for tp in reader.assignment()
-            if tp.partition == machine.partition and tp.topic != FENCES
-        ]
-        for reader, tp in held:
-            reader.pause(tp)
+    async def _snapshot_at_rest(self, machine: PartitionMachine[S]) -> list[SnapshotChunk]:
+        """Holds the partition's inputs back until everything that it decided was said; nothing if that takes long."""
+        held = self._held.setdefault(machine.partition, [])
         try:
             deadline = time.monotonic() + REST_SECONDS
             while not machine.is_delivered() and time.monotonic() < deadline:
                 self._tail_wanted.set()
                 await asyncio.sleep(0.001)
-            return machine.is_delivered() and machine is self._machines.get(machine.partition)
+            if not machine.is_delivered() or machine is not self._machines.get(machine.partition):
+                return []
+            return snapshots.take(machine)
         finally:
-            for reader, tp in held:
-                if tp in reader.assignment():
-                    reader.resume(tp)
+            while held and machine is self._machines.get(machine.partition):
+                await self._take_in(machine, held.pop(0))
+            self._held.pop(machine.partition, None)
 
     async def _trim(self, partition: int, first_offset: int) -> None:
         """Keeps the newest snapshots, deletes what lies before them."""
