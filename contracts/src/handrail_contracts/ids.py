@@ -1,5 +1,6 @@
 """Deterministic ids (RFC 4122 version 5), so that doing the same input twice says the same things."""
 
+from functools import lru_cache
 from hashlib import sha1
 from uuid import UUID
 
@@ -39,6 +40,7 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
+@lru_cache(maxsize=16_384)
 def partition_of(key: str, partitions: int) -> int:
     """The partition of a keyed record; the same for Java's, aiokafka's and our own producers."""
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

@@ -16,9 +16,9 @@ from handrail_contracts import topics
 from handrail_contracts.codec import encode
 from handrail_contracts.journal import Stamp
 from handrail_contracts.steps import AgentRegistered, StepRequested
-from handrail_runtime.writer import Parcel
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
+from handrail_runtime.writer import Parcel
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = Settings(result_limit_bytes=10_000, runner_concurrency=8)

@@ -15,8 +15,8 @@ from handrail_agent_runner.answers import MOST_BYTES, Answers
 from handrail_agent_runner.ownership import Ownership
 from handrail_agent_runner.registry import AgentsFileError, Registry, agents_of_file
 from handrail_runtime import tolerant
-from handrail_runtime.writer import Parcel
 from handrail_runtime.settings import Settings
+from handrail_runtime.writer import Parcel
 from unit.agent_runner import functions
 from unit.agent_runner.builders import SETTINGS, function, registered, request
 from unit.gateway.builders import until

@@ -63,7 +63,7 @@ async def _measure(running: Running, wanted: set[str], parked: int) -> workloads
         await asyncio.sleep(1)
         results.floor = await workloads.floor(settings)
         if "w1" in wanted:
-            results.w1 = await workloads.one_at_a_time(client, results.floor["two_hops_p50_ms"])
+            results.w1 = await workloads.one_at_a_time(client, settings)
         if "w2" in wanted:
             results.w2 = await workloads.many_at_once(client, settings)
         if "w3" in wanted:
