@@ -1,13 +1,16 @@
 """Whatever lies in a topic, reading it gives a message or a `DecodeError` with the right code. Nothing else, ever."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from handrail_contracts.codec import DecodeError, cloud_event_headers, decode, encode, messages_of
 from handrail_contracts.envelope import Message
 from handrail_contracts.topics import WORKFLOW_STARTED, catalogue
+from handrail_contracts.tracing import traceparent
 from handrail_contracts.workflows import WorkflowStarted
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
@@ -179,3 +182,15 @@ def test_headers_carry_the_cloud_event(chosen: Example) -> None:
     assert headers["ce_id"].decode() == message.event_id
     assert headers["ce_type"].decode() == message.event_type  # type: ignore[attr-defined]
     assert headers["ce_source"] == b"/handrail/gateway"
+
+
+def test_all_messages_of_an_execution_share_the_trace_that_its_id_names() -> None:
+    execution, first, second = str(uuid4()), str(uuid4()), str(uuid4())
+    contexts = [traceparent(execution, event).split("-") for event in (first, second)]
+    assert [context[1] for context in contexts] == [execution.replace("-", "")] * 2
+    assert contexts[0][2] != contexts[1][2]
+
+
+@pytest.mark.parametrize("odd", ["order/4711", "", "0" * 32, "1_" * 16, "ä", "x" * 500])
+def test_any_id_gives_a_trace_context_that_the_standard_allows(odd: str) -> None:
+    assert re.fullmatch("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-01", traceparent(odd, odd))

@@ -17,6 +17,7 @@ _CLOUD_EVENT = {
     "ce_id": "the message's event_id",
     "ce_type": "the message's event_type",
     "ce_source": "who wrote it, such as /handrail/gateway",
+    "traceparent": "W3C trace context; the trace id is the execution's id",
     "content-type": "application/json",
 }
 _PROTOCOL = {

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from handrail_contracts import approval_events, approvals, control, execution_events, platform, steps, workflows
 from handrail_contracts.envelope import Message
 from handrail_contracts.topics import catalogue
+from handrail_contracts.tracing import traceparent
 from handrail_contracts.upcasters import upcast
 
 M = TypeVar("M", bound=BaseModel)
@@ -116,12 +117,15 @@ def _first_error(error: ValidationError) -> str:
 
 
 def cloud_event_headers(message: Message, source: str) -> list[tuple[str, bytes]]:
-    """CloudEvents 1.0 attributes, Kafka binary mode."""
+    """CloudEvents 1.0 attributes, Kafka binary mode; for what belongs to an execution, the trace context too."""
     event_type: str = getattr(message, "event_type", "")
+    execution_id: str = getattr(message, "execution_id", "")
+    trace = [("traceparent", traceparent(execution_id, message.event_id).encode())] if execution_id else []
     return [
         ("ce_specversion", b"1.0"),
         ("ce_id", message.event_id.encode()),
         ("ce_type", event_type.encode()),
         ("ce_source", source.encode()),
         ("content-type", b"application/json"),
+        *trace,
     ]

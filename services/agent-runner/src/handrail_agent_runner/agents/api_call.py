@@ -5,6 +5,7 @@ from typing import Any
 import httpx2
 import orjson
 from handrail_contracts.steps import StepRequested
+from handrail_contracts.tracing import traceparent
 from handrail_runtime.settings import Settings
 from pydantic import BaseModel, ValidationError
 
@@ -84,7 +85,10 @@ def _call_of(request: StepRequested) -> Call:
 
 
 def _headers(call: Call, request: StepRequested, name: httpx2.URL, content: bytes | None) -> dict[str, str]:
-    headers = {"idempotency-key": header_text(request.run_id)}
+    headers = {
+        "idempotency-key": header_text(request.run_id),
+        "traceparent": traceparent(request.execution_id, request.event_id),
+    }
     if content is not None:
         headers["content-type"] = "application/json"
     for header, value in call.headers.items():

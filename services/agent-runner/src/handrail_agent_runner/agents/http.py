@@ -7,6 +7,7 @@ from urllib.parse import quote
 import httpx2
 import orjson
 from handrail_contracts.steps import AgentRegistered, StepRequested
+from handrail_contracts.tracing import traceparent
 from handrail_runtime.settings import Settings
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress
@@ -40,6 +41,7 @@ class HttpAgent:
             "Idempotency-Key": header_text(request.run_id),
             "X-Handrail-Execution-Id": header_text(request.execution_id),
             "X-Handrail-Step-Id": header_text(request.step_id),
+            "traceparent": traceparent(request.execution_id, request.event_id),
             "X-Handrail-Attempt": str(request.attempt),
         }
         status, answer = await self._post(body.encode(), headers)
