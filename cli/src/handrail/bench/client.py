@@ -3,8 +3,10 @@
 import time
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Self
 
+import orjson
 from aiokafka import TopicPartition
 from handrail_contracts import topics
 from handrail_contracts.approvals import ApprovalSubmitted
@@ -18,6 +20,7 @@ from handrail_runtime.settings import Settings
 from handrail_runtime.writer import Parcel, Writer, deliver
 
 PATIENCE = 300.0
+TENANT = {"user_id": "bench", "organization_id": "bench", "project_id": "bench"}
 
 
 class Client:
@@ -45,6 +48,7 @@ class Client:
             event_id=f"{workflow_id}@1",
             occurred_at=utc(time.time()),
             workflow_id=workflow_id,
+            **TENANT,
             version=1,
             name=name,
             definition={"name": name, **definition},
@@ -67,6 +71,7 @@ class Client:
                             occurred_at=now,
                             execution_id=execution_id,
                             workflow_id=workflow_id,
+                            **TENANT,
                             input={"n": 1},
                         )
                     ),
@@ -100,13 +105,20 @@ class Client:
 
     async def wait(self, executions: Iterable[str]) -> None:
         """Returns when `workflow.completed` has come for each; raises `TimeoutError` after five minutes."""
-        assert self._reader is not None
         open_, deadline = set(executions), time.monotonic() + PATIENCE
         while open_:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(open_)} executions have not ended after {PATIENCE:g} s")
-            for records in (await self._reader.poll()).values():
-                open_.difference_update((record.key or b"").decode() for record in records)
+            open_.difference_update(execution_id for execution_id, _ in await self.ended())
+
+    async def ended(self, wait_ms: int = 200) -> list[tuple[str, float]]:
+        """What has ended since the last call, a moment's wait included: ids, and when the journal says that it was."""
+        assert self._reader is not None
+        return [
+            ((record.key or b"").decode(), datetime.fromisoformat(orjson.loads(record.value or b"")["timestamp"]).timestamp())
+            for records in (await self._reader.poll(wait_ms=wait_ms)).values()
+            for record in records
+        ]
 
     async def run(self, workflow_id: str) -> float:
         """Seconds from publishing the start to reading the end of one execution."""

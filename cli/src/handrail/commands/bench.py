@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx2
 import typer
 import uvloop
 from handrail_runtime.settings import Settings
@@ -17,9 +18,22 @@ from handrail.embedded import EmbeddedError
 from handrail.embedded.process import free_port
 from handrail.local import LocalStack
 from handrail.stack import PORTS, Running
+from handrail.tokens import mint
 
 NOOP = [{"agent": "noop", "kind": "python", "config": {"entry_point": "handrail_agent_runner.builtin:noop"}}]
 ALL = "w1,w2,w3,w4,r"
+TO_REACH = {
+    "w1.step_in_two_hops": "<= 1.4",
+    "w1.p99_in_p50": "<= 2.5",
+    "w2.steps_per_s": ">= 8000",
+    "w2.read_models_after_s": "<= 1",
+    "half_load.event_to_rest_p99_ms": "<= 250",
+    "w3.p50_ms": "<= 60",
+    "w4.scheduler_mb": "<= 600",
+    "w4.others_p50_ms": "within 10 % of alone",
+    "replay.scheduler_events_per_s": ">= 20000",
+    "replay.read_model_events_per_s": ">= 10000",
+}
 
 
 def bench(
@@ -29,8 +43,9 @@ def bench(
 ) -> None:
     """Measure the platform on this machine, with the machine's own floor in the same run.
 
-    W1 ten sequential steps, one workflow at a time. W2 2,000 workflows of five steps at once. W3 a hundred parallel steps
-    and a join. W4 parked executions. R replay. Everything runs here: broker, database, five services, client.
+    W1 ten sequential steps, one workflow at a time. W2 2,000 workflows of five steps at once, then half that load evenly,
+    watched through the REST API. W3 a hundred parallel steps and a join. W4 parked executions. R replay.
+    Everything runs here: broker, database, five services, client. docs/guides/bench.md tells what each figure means.
 
     Example: handrail bench --only w1,w2 --json
     """
@@ -43,7 +58,7 @@ def bench(
         )
         try:
             running = stack.start()
-            results = uvloop.run(_measure(running, set(only.split(",")), parked))
+            results = uvloop.run(_measure(running, folder, set(only.split(",")), parked))
         except (EmbeddedError, TimeoutError) as error:
             raise fail(str(error)) from error
         finally:
@@ -51,7 +66,7 @@ def bench(
     typer.echo(json.dumps(results.as_dict(), indent=2) if as_json else _table(results.as_dict()))
 
 
-async def _measure(running: Running, wanted: set[str], parked: int) -> workloads.Results:
+async def _measure(running: Running, folder: Path, wanted: set[str], parked: int) -> workloads.Results:
     settings = Settings(brokers=running.brokers, database_url=running.database_url)
     results = workloads.Results(machine=workloads.machine_facts())
     scheduler = running.pids["scheduler"]
@@ -66,6 +81,11 @@ async def _measure(running: Running, wanted: set[str], parked: int) -> workloads
             results.w1 = await workloads.one_at_a_time(client, settings)
         if "w2" in wanted:
             results.w2 = await workloads.many_at_once(client, settings)
+            token = mint(folder / "auth", user="bench", organization="bench", project="bench", ttl=3600)
+            async with httpx2.AsyncClient(
+                base_url=running.gateway, headers={"Authorization": f"Bearer {token}"}, timeout=30
+            ) as api:
+                results.half_load = await workloads.half_load(client, api, results.w2["steps_per_s"])
         if "w3" in wanted:
             results.w3 = await workloads.fan_out(client)
         if "w4" in wanted:
@@ -78,5 +98,6 @@ async def _measure(running: Running, wanted: set[str], parked: int) -> workloads
 def _table(results: dict[str, Any]) -> str:
     lines = []
     for section, figures in results.items():
-        lines += [f"{section:8} {name:28} {value:>14}" for name, value in figures.items()]
+        for name, value in figures.items():
+            lines.append(f"{section:10} {name:26} {value:>12}  {TO_REACH.get(f'{section}.{name}', '')}".rstrip())
     return "\n".join(lines)
