@@ -3,8 +3,10 @@
 import json
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -30,27 +32,22 @@ class Platform:
         return {"HANDRAIL_BROKERS": self.broker.bootstrap, "HANDRAIL_DATABASE_URL": self.database.url}
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
-    folder = tmp_path_factory.mktemp("chaos")
+@asynccontextmanager
+async def platform_in(folder: Path, **cluster_options: Any) -> AsyncIterator[Platform]:
+    """Broker, database, agents and services of its own; the options are those of `ServiceCluster`."""
     broker, database = EmbeddedBroker(folder / "kafka"), EmbeddedDatabase(folder / "postgres")
     broker.start()
     database.start()
     port, effects = free_port(), folder / "effects.jsonl"
     command = [sys.executable, "-m", "support.effects", "--port", str(port), "--journal", str(effects)]
     agents = Process("effects", command, folder / "effects.log", cwd=Path(__file__).parents[1])
+    env = _env(folder, port) | cluster_options.pop("env", {})
     try:
         database.wait_ready()
         broker.wait_ready()
         await create_topics(broker.bootstrap)
         agents.start()
-        cluster = ServiceCluster(
-            broker.bootstrap,
-            database.url,
-            folder / "services",
-            env=_env(folder, port),
-            supervise=True,
-        )
+        cluster = ServiceCluster(broker.bootstrap, database.url, folder / "services", env=env, **cluster_options)
         async with cluster, Load(broker.bootstrap) as load:
             yield Platform(broker, database, cluster, effects, load)
     finally:
@@ -60,9 +57,15 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
         database.stop()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
+    async with platform_in(tmp_path_factory.mktemp("chaos"), supervise=True) as platform:
+        yield platform
+
+
 def _env(folder: Path, port: int) -> dict[str, str]:
     listed = folder / "agents.json"
-    names = ("echo", "slow:50", "flaky:1", "big:5000000")
+    names = ("echo", "slow:50", "slow:2000", "flaky:1", "big:5000000")
     url = f"http://127.0.0.1:{port}"
     listed.write_text(json.dumps([{"agent": name, "kind": "http", "config": {"url": url}} for name in names]))
     return {

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -59,6 +60,7 @@ WORKFLOWS: dict[str, dict[str, Any]] = {
 }
 
 
+WORKFLOWS["slow"] = {"name": "slow", "tasks": [{"agent": "slow:2000", "input": {}}]}
 WORKFLOWS["big"] = {"name": "big", "tasks": [{"agent": "big:5000000", "input": {}}]}
 TURNS = ("chain", "fan", "delayed")
 
@@ -100,12 +102,13 @@ class Load:
         assert self._producer is not None
         await self._producer.send_and_wait(topic, value, key=key, partition=partition, headers=list(headers))
 
-    async def start(self, count: int) -> None:
-        """Starts executions of all workflows in turn."""
+    async def start(self, count: int, workflows: Sequence[str] = TURNS) -> list[str]:
+        """Starts executions of these workflows in turn; returns their ids."""
         assert self._producer is not None
-        sends = []
+        sends, ids = [], []
         for number in range(count):
-            execution_id, name = str(uuid.uuid4()), TURNS[number % len(TURNS)]
+            execution_id, name = str(uuid.uuid4()), workflows[number % len(workflows)]
+            ids.append(execution_id)
             message = WorkflowStarted(
                 event_id=execution_id,
                 occurred_at=utc(time.time()),
@@ -121,6 +124,7 @@ class Load:
             )
             self.started[execution_id] = name
         await asyncio.gather(*sends)
+        return ids
 
     async def settle(self, timeout: float = 90.0) -> None:
         """Returns when everything started has ended; fails with what has not."""

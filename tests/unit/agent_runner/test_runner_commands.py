@@ -5,8 +5,7 @@ from handrail_contracts import topics
 from handrail_contracts.codec import encode
 from handrail_contracts.ids import derive
 from handrail_contracts.journal import Stamp
-from handrail_runtime.settings import Settings
-from unit.agent_runner.builders import SETTINGS, World, command, fence, function, record, request
+from unit.agent_runner.builders import World, command, fence, function, record, request
 
 STAMP = Stamp("scheduler/3", 7).header()
 
@@ -120,19 +119,3 @@ async def test_progress_is_numbered_and_dropped_while_nothing_can_leave() -> Non
     world.answers.full = False
     tell(request(), count, "delta", {"content": "c"})
     assert [body["index"] for body in world.answers.bodies(topics.STEP_PROGRESSED)] == [0, 2]
-
-
-@pytest.mark.parametrize(
-    ("fault", "commands", "answered"),
-    [
-        ("runner_no_dedupe", [command(request(), 0), command(request(), 1)], 2),
-        ("runner_ignore_fences", [fence(7, 0), command(request(), 1, epoch=7)], 1),
-    ],
-)
-async def test_planted_faults_do_what_they_say(fault: str, commands: list[object], answered: int) -> None:
-    faulty = World.new(settings=Settings(**(SETTINGS.model_dump() | {"test_faults": fault})))
-    sound = World.new()
-    for world in (faulty, sound):
-        world.take(*commands)  # type: ignore[arg-type]
-    assert len(faulty.answers.bodies()) == answered
-    assert len(sound.answers.bodies()) == answered - 1

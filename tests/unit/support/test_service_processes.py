@@ -122,11 +122,11 @@ async def test_a_restarted_instance_keeps_port_and_identity(tmp_path: Path, stan
     async with cluster(tmp_path, stand_in, scheduler=1) as services:
         before, pid = await who(services.url("scheduler")), services.get("scheduler").pid
         services.kill("scheduler")
-        await services.restart("scheduler", env={"HANDRAIL_TEST_FAULTS": "no_fence"})
+        await services.restart("scheduler", env={"HANDRAIL_LOG_LEVEL": "DEBUG"})
         after = await who(services.url("scheduler"))
         assert services.get("scheduler").pid != pid
         assert [outage.pid for outage in services.outages] == [pid]
-    assert after["HANDRAIL_TEST_FAULTS"] == "no_fence"
+    assert after["HANDRAIL_LOG_LEVEL"] == "DEBUG"
     assert [before[k] for k in ("HANDRAIL_PORT", "HANDRAIL_INSTANCE_ID")] == [
         after[k] for k in ("HANDRAIL_PORT", "HANDRAIL_INSTANCE_ID")
     ]

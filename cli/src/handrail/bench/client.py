@@ -115,7 +115,10 @@ class Client:
         """What has ended since the last call, a moment's wait included: ids, and when the journal says that it was."""
         assert self._reader is not None
         return [
-            ((record.key or b"").decode(), datetime.fromisoformat(orjson.loads(record.value or b"")["timestamp"]).timestamp())
+            (
+                (record.key or b"").decode(),
+                datetime.fromisoformat(orjson.loads(record.value or b"")["timestamp"]).timestamp(),
+            )
             for records in (await self._reader.poll(wait_ms=wait_ms)).values()
             for record in records
         ]

@@ -28,10 +28,12 @@ class Membership(ConsumerRebalanceListener):
         self._consumer = await bus.start_member(self._settings, f"handrail-{self._group}-member", self._group)
         self._consumer.subscribe([self._topic], listener=self)
 
-    async def stop(self) -> None:
-        """Leaves the group, unless membership is static: then the place is kept for a quick restart."""
-        await bus.stop(self._consumer)
-        self._consumer = None
+    async def stop(self, *, leave: bool = False) -> None:
+        """A static member keeps its place for a quick restart, unless it is to leave: then others take over at once."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None and consumer._coordinator is not None and leave:
+            consumer._coordinator._group_instance_id = None  # the client has no other way to let a static member leave
+        await bus.stop(consumer)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """The old word stands until the new one comes."""

@@ -32,10 +32,3 @@ class Settings(BaseSettings):
     auth_jwks_file: Path | None = None
     auth_issuer: str = "handrail-dev"
     auth_audience: str = "handrail"
-    auth_disabled: bool = False
-
-    test_faults: str = Field("", description="comma-separated planted faults; only for testing the tests")
-
-    @property
-    def faults(self) -> frozenset[str]:
-        return frozenset(filter(None, self.test_faults.split(",")))

@@ -176,8 +176,6 @@ class Runner:
                 if tp.topic == topics.FENCES:
                     self._observe(records)
                 elif (watermark := self._watermarks.get(tp.partition)) is not None:
-                    if "runner_commit_first" in self._settings.faults:
-                        await self._positions.commit({tp: records[-1].offset + 1})  # type: ignore[union-attr]
                     self._take(watermark, records)
             await asyncio.sleep(0)
 
@@ -244,7 +242,7 @@ class Runner:
                 self._fences.observe(record.headers)
                 finish()
                 return None
-            allowed = self._fences.allows(record.headers) or "runner_ignore_fences" in self._settings.faults
+            allowed = self._fences.allows(record.headers)
             request: StepRequested = decode(topics.STEP_REQUESTED, record.value)
             if request.partition >= topics.EXECUTION_PARTITIONS:
                 raise DecodeError("INVALID_MESSAGE", f"{topics.AGENT_EXECUTED} has no partition {request.partition}")
@@ -256,7 +254,7 @@ class Runner:
             finish()
             return None
         key = attempt_key(request.run_id, request.attempt)
-        if self._answered.begin(key) or "runner_no_dedupe" in self._settings.faults:
+        if self._answered.begin(key):
             return request
         DUPLICATES.inc()
         self._answered.once_answered(key, finish)
@@ -362,3 +360,4 @@ class Runner:
     async def _drain(self) -> None:
         self._health.set_not_ready("draining")
         await self._settle(self._settings.drain_seconds)
+        await self._ownership.stop(leave=True)

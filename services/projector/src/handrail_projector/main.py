@@ -92,6 +92,7 @@ class Projector:
             if time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()
                 self._report(feed)
+        await self._membership.stop(leave=True)
 
     def _report(self, feed: Feed) -> None:
         assert self._reader is not None

@@ -129,8 +129,7 @@ class Recovery(Generic[S]):
     async def _claim(self, reader: Reader, partitions: set[int]) -> set[int]:
         """One attempt for each partition: fence first, then the claim; returns those whose claim counted."""
         machines = [self._machines[p] for p in sorted(partitions)]
-        if "no_fence" not in self._settings.faults:
-            await self._fence(machines)
+        await self._fence(machines)
         offsets = await self._append_claims(machines)
         await self._fold_to_end(reader)
         counted = {machine.partition for machine in machines if machine.claimed(offsets[machine.partition])}

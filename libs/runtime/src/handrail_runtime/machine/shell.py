@@ -139,7 +139,7 @@ class _Life(Generic[S]):
             await self._follow_membership()
             await self._tick()
             now = time.monotonic()
-            if now - last > self._settings.session_timeout_ms / 1000 and "no_pause_check" not in self._settings.faults:
+            if now - last > self._settings.session_timeout_ms / 1000:
                 raise Fenced(f"this process stood still for {now - last:.1f} s; somebody else may own its partitions")
             last = now
             self._health.beat()
@@ -206,6 +206,7 @@ class _Life(Generic[S]):
                     await asyncio.wait(self._in_flight)
         except (TimeoutError, Fenced, KafkaError):
             log.warning("drain_incomplete", detail="the next owner continues from the journal")
+        await self._membership.stop(leave=True)
 
     # --- ownership --------------------------------------------------------------------------------------------------
 
@@ -249,8 +250,7 @@ class _Life(Generic[S]):
             for tp in tps:
                 self._check_position(machine, tp, begins[tp], ends[tp])
             self._catching_up[partition] = {tp.topic: ends[tp] for tp in tps}
-            if "no_republish" not in self._settings.faults:
-                self._say_again(machine)
+            self._say_again(machine)
         await self._assign()
         self._health.set_ready(f"{len(self._machines)} partitions")
 
@@ -430,8 +430,6 @@ class _Life(Generic[S]):
         if appends:
             assert self._journal is not None
             journal, seq = self._wiring.journal, appends[-1].seq
-            if "ack_first" in self._settings.faults:
-                self._send_commands(machine, seq)
             future = self._journal.write(
                 [Parcel(journal, a.key.decode(), a.value, a.headers, machine.partition) for a in appends]
             )
@@ -508,8 +506,7 @@ class _Life(Generic[S]):
             machine = self._machines[partition]
             if all(machine.positions[topic] >= end for topic, end in ends.items()):
                 del self._catching_up[partition]
-                if "no_republish" not in self._settings.faults:
-                    self._request_again[partition] = list(machine.states)
+                self._request_again[partition] = list(machine.states)
         for partition, waiting in list(self._request_again.items()):
             machine = self._machines[partition]
             now, self._request_again[partition] = waiting[:REQUESTED_AGAIN_AT_ONCE], waiting[REQUESTED_AGAIN_AT_ONCE:]
