@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from chaos.figures import FIGURES
 from chaos.load import Load
 from handrail.embedded.broker import EmbeddedBroker
 from handrail.embedded.database import EmbeddedDatabase
@@ -17,6 +18,13 @@ from handrail.embedded.process import free_port
 from handrail.tokens import AUDIENCE, ISSUER, ensure_keys
 from handrail.topics import create_topics
 from support.processes import Process, ServiceCluster
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section("figures")
+        for what, figure in FIGURES:
+            terminalreporter.write_line(f"{what:58} {figure}")
 
 
 @dataclass

@@ -61,6 +61,10 @@ WORKFLOWS: dict[str, dict[str, Any]] = {
 
 
 WORKFLOWS["slow"] = {"name": "slow", "tasks": [{"agent": "slow:2000", "input": {}}]}
+WORKFLOWS["copy"] = {
+    "name": "copy",
+    "steps": [{"step_id": "copy", "step_type": "data_transform", "parameters": {"output": "{{input}}"}}],
+}
 WORKFLOWS["big"] = {"name": "big", "tasks": [{"agent": "big:5000000", "input": {}}]}
 TURNS = ("chain", "fan", "delayed")
 

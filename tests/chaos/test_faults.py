@@ -7,11 +7,13 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import asyncpg
 import pytest
 from chaos.conftest import Platform
+from chaos.figures import tell
 from handrail_contracts import topics
 from handrail_contracts.journal import JournalFilter
 from handrail_projector.replay import rebuild, table_hashes
@@ -89,20 +91,34 @@ FAULTS: dict[str, Fault] = {
 async def test_promises_survive(platform: Platform, name: str) -> None:
     await platform.load.start(EXECUTIONS)
     await asyncio.sleep(0.3)
-    struck = time.monotonic()
+    struck, struck_at = time.monotonic(), time.time()
     await FAULTS[name](platform)
     await platform.load.settle()
+    ended = time.monotonic() - struck
     await platform.cluster.ready()
-    print(f"{name}: all ended {time.monotonic() - struck:.1f} s after the fault")
+    stood = await longest_silence(platform, struck_at)
+    tell(
+        f"R6 {name}, {EXECUTIONS} in flight", f"nothing moved for {stood:.1f} s at most, all ended after {ended:.1f} s"
+    )
     await require_promises(platform, cut_off=name == "restart the broker", struck=struck)
     await require_read_models_equal_replay(platform)
+
+
+async def longest_silence(platform: Platform, since: float) -> float:
+    """Seconds between two records of the journal, from a moment on: how long a waiting execution may have waited."""
+    records = await read_log(platform.broker.bootstrap, topics.EXECUTION_EVENTS)
+    moments = sorted(r.timestamp / 1000 for r in records if r.timestamp / 1000 > since and r.key)
+    return max((b - a for a, b in pairwise([since, *moments])), default=0.0)
 
 
 _broker_cuts: list[float] = []
 
 
-async def require_promises(platform: Platform, *, cut_off: bool, struck: float) -> None:
-    """The checker over everything since the platform started, this fault and those before it."""
+async def require_promises(platform: Platform, *, cut_off: bool, struck: float, lasting: float = 10) -> None:
+    """The checker over everything since the platform started, this fault and those before it.
+
+    `cut_off`: for those seconds runners could not be heard, so a step may have been carried out twice.
+    """
     records = await read_log(
         platform.broker.bootstrap,
         topics.EXECUTION_EVENTS,
@@ -111,7 +127,7 @@ async def require_promises(platform: Platform, *, cut_off: bool, struck: float) 
         topics.APPROVAL_DECIDED,
     )
     if cut_off:
-        _broker_cuts.extend(struck + tenth / 10 for tenth in range(100))
+        _broker_cuts.extend(struck + tenth / 10 for tenth in range(int(lasting * 10)))
     interruptions = [
         moment
         for process in platform.cluster.of("agent-runner")
@@ -132,7 +148,6 @@ async def require_promises(platform: Platform, *, cut_off: bool, struck: float) 
             published=[r for r in records if r.topic in (topics.WORKFLOW_COMPLETED, topics.APPROVAL_DECIDED)],
         )
     )
-    print(dict(report.counts))
     report.require()
 
 
