@@ -122,7 +122,10 @@ async def test_timers_are_never_early(platform: Platform) -> None:
     ids = await platform.load.start(TIMERS, ["delayed"])
     await platform.load.settle()
     late = await _lateness(platform, ids)
-    tell(f"R9 {TIMERS} timers due at once", f"0 early, p99 {percentile(late, 0.99) * 1000:.0f} ms late, last {max(late) * 1000:.0f} ms")
+    tell(
+        f"R9 {TIMERS} timers due at once",
+        f"0 early, p99 {percentile(late, 0.99) * 1000:.0f} ms late, last {max(late) * 1000:.0f} ms",
+    )
     ids = await platform.load.start(TIMERS // 5, ["delayed"])
     await asyncio.sleep(0.7)
     platform.cluster.kill("scheduler")
