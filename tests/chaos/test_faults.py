@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -21,6 +22,7 @@ from handrail_runtime.settings import Settings
 from support.checker import Evidence, check
 from support.effects import load_effects
 from support.logs import read_log
+from support.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.chaos
 EXECUTIONS = int(os.environ.get("HANDRAIL_CHAOS_EXECUTIONS", "150"))
@@ -64,6 +66,20 @@ async def restart_database(platform: Platform) -> None:
     await asyncio.to_thread(platform.database.wait_ready)
 
 
+async def cut_the_projector_off(platform: Platform) -> None:
+    """Its connection breaks again and again, each time after the database got a COMMIT and before the projector knows."""
+    direct = platform.database.url
+    where = urlsplit(direct)
+    async with TcpProxy(f"{where.hostname}:{where.port}") as proxy:
+        cut = proxy.cut_at(b"COMMIT", times=5)
+        proxied = direct.replace(f"{where.hostname}:{where.port}", proxy.address)
+        await platform.cluster.restart("projector", env={"HANDRAIL_DATABASE_URL": proxied})
+        for number in range(5):
+            await platform.load.start(EXECUTIONS // 10)
+            await cut.hit(number + 1)
+        await platform.cluster.restart("projector", env={"HANDRAIL_DATABASE_URL": direct})
+
+
 async def schedulers_come_and_go(platform: Platform) -> None:
     await platform.cluster.add("scheduler")
     await platform.cluster.add("scheduler")
@@ -83,6 +99,7 @@ FAULTS: dict[str, Fault] = {
     "zombie scheduler": zombie,
     "restart the broker": restart_broker,
     "restart the database": restart_database,
+    "cut the projector off": cut_the_projector_off,
     "schedulers come and go": schedulers_come_and_go,
 }
 
