@@ -87,7 +87,7 @@ MISTAKES = [
             step("a"),
         ),
         "steps[0].parameters.condition",
-        "Syntax error",
+        "it ends too early",
     ),
     (
         flow({"step_id": "t", "step_type": "trigger"}, {"step_id": "u", "step_type": "trigger"}),

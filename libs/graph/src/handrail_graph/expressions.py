@@ -101,6 +101,9 @@ class _DefaultExpression:
         return self.otherwise.evaluate(scope) if value is None else value
 
 
+_SYNTAX = re.compile(r"\b\d+:(\d+): Syntax error: [^']*'(.*?)'(?: expecting .*|$| \[)")
+"""The parser's complaints: mismatched or extraneous input, no viable alternative, a token that it doesn't know."""
+
 Expression = _PathExpression | _CelExpression | _DefaultExpression
 
 
@@ -190,6 +193,11 @@ def _compile_cel(text: str) -> Any:
 def _reason(message: str) -> str:
     """The first line of the library's message, without its own marks."""
     line = message.splitlines()[0] if message else "unknown error"
+    if absent := re.search(r"Syntax error: missing ('.+?') at", line):
+        return f"{absent[1]} is missing"
+    if syntax := _SYNTAX.search(line):
+        column, token = syntax.groups()
+        return "it ends too early" if token == "<EOF>" else f"{token!r} was not expected at character {int(column) + 1}"
     line = re.sub(r"^(?:[A-Z_]+: )?(?:ERROR: )?(?:<input>:)?(?:\d+:\d+: )?", "", line)
     line = re.sub(r" \[[A-Z_]+\]$", "", line)
     return line.replace("Key not found in map", "no such key")

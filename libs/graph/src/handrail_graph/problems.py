@@ -11,6 +11,10 @@ MAX_PROBLEMS = 50
 T = TypeVar("T")
 
 
+def _plain(number: float) -> str:
+    return f"{number:.10f}".rstrip("0").rstrip(".")
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """`path` points into the document: `steps[2].next_steps[0]`. `code` is stable, `message` is for people."""
@@ -92,7 +96,7 @@ class Problems:
             self.add(f"{path}{name}", "wrong_type", f"must be a {'whole ' * whole}number, not {shown(value)}")
             return None
         if not least <= value <= most:
-            self.add(f"{path}{name}", "out_of_range", f"must be from {least:g} to {most:g}, not {value}")
+            self.add(f"{path}{name}", "out_of_range", f"must be from {_plain(least)} to {_plain(most)}, not {value}")
             return None
         return value
 
