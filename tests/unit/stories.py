@@ -30,11 +30,18 @@ class Story:
     events: list[dict[str, Any]] = field(default_factory=list)
     said: list[Any] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    _read: int = 1
+    journal: list[dict[str, Any]] = field(default_factory=list)
+    """Every record, the claim first: headers and value."""
 
     def __post_init__(self) -> None:
-        self.machine.fold(0, self.machine.claim("story")[0], b"{}")
+        headers, value = self.machine.claim("story")
+        self.machine.fold(0, headers, value)
         assert self.machine.claimed(0)
+        self._keep(headers, value)
+
+    def _keep(self, headers: Any, value: bytes) -> None:
+        said = [[name, text.decode()] for name, text in headers]
+        self.journal.append({"headers": said, "value": orjson.loads(value)})
 
     def put(self, topic: str, message: Any, headers: Any = ()) -> list[str]:
         """The types of the events that the message led to."""
@@ -52,8 +59,8 @@ class Story:
         for append in self.machine.take_appends():
             new += orjson.loads(append.value).get("events", [])
             self.said += [command.message for command in self.machine.acknowledged(append.seq)]
-            self.said += [fact.message for fact in self.machine.read_back(self._read, append.headers)]
-            self._read += 1
+            self.said += [fact.message for fact in self.machine.read_back(len(self.journal), append.headers)]
+            self._keep(append.headers, append.value)
         self.rejected += self.machine.take_set_aside()[0]
         self.events += new
         return [event["type"] for event in new]
@@ -65,11 +72,11 @@ class Workflow(Story):
     def __init__(self, *steps: dict[str, Any], input: Any = None, **document: Any) -> None:
         definitions = Definitions()
         definition = {"name": "w", "steps": list(steps), **document}
-        definitions.add(
-            WorkflowDefined(
-                event_id="w@1", occurred_at=utc(BEGAN), workflow_id="w", version=1, name="w", definition=definition
-            )
+        defined = WorkflowDefined(
+            event_id="w@1", occurred_at=utc(BEGAN), workflow_id="w", version=1, name="w", definition=definition
         )
+        definitions.add(defined)
+        self.workflow = defined.model_dump(mode="json")
         super().__init__(PartitionMachine(SchedulerCore(definitions), 0, 1, Fences({})))
         started = WorkflowStarted(
             event_id=EXECUTION, occurred_at=utc(BEGAN), execution_id=EXECUTION, workflow_id="w", input=input
