@@ -92,7 +92,7 @@ class Client:
                 occurred_at=now,
                 execution_id=execution_id,
                 workflow_id=workflow_id,
-                user_id="bench",
+                **TENANT,
                 approval_id=derive(execution_id, step_id),
                 decision="approved",
             )

@@ -115,7 +115,7 @@ class PartitionMachine(Generic[S]):
         self._unacknowledged: deque[_Pending] = deque()
         self._unread: deque[_Pending] = deque()
         self._undelivered: deque[_Undelivered] = deque()
-        self._delivered_commands_seq = -1
+        self._delivered_commands_seq = self._delivered_facts_offset = -1
         self._read: deque[tuple[int, int]] = deque()
         self._appends: list[Append] = []
         self._rejected: list[Rejected] = []
@@ -393,11 +393,21 @@ class PartitionMachine(Generic[S]):
     def commands_delivered(self, seq: int) -> None:
         """Commands of records up to `seq` were acknowledged by their topics."""
         self._delivered_commands_seq = max(self._delivered_commands_seq, seq)
+        self._note_delivered()
 
     def facts_delivered(self, offset: int) -> None:
         """Facts of records up to journal offset `offset` were acknowledged by their topics."""
-        while self._read and self._read[0][1] <= offset and self._read[0][0] <= self._delivered_commands_seq:
-            self.acknowledged_offset = self._read.popleft()[1]
+        self._delivered_facts_offset = max(self._delivered_facts_offset, offset)
+        self._note_delivered()
+
+    def _note_delivered(self) -> None:
+        """A record is done with when its commands and its facts have arrived, whichever comes last."""
+        while self._read:
+            seq, offset = self._read[0]
+            if seq > self._delivered_commands_seq or offset > self._delivered_facts_offset:
+                break
+            self.acknowledged_offset = offset
+            self._read.popleft()
 
     def is_delivered(self) -> bool:
         """Everything that the records say to others was acknowledged, and memory equals what every reader folds."""
