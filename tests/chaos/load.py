@@ -149,5 +149,5 @@ class Load:
 
 
 def plan_of(graph: Graph) -> Plan:
-    edges = ((node.id, target) for node in graph.nodes.values() for target in node.next + node.otherwise)
+    edges = ((node.id, target) for node in graph.nodes.values() for target in node.targets)
     return Plan(frozenset(edges))

@@ -235,7 +235,7 @@ class TestExecutions:
     async def test_a_cancellation_is_a_wish_on_the_topic(self, gateway: World, client: httpx2.AsyncClient) -> None:
         execution = await started(client, await created(client))
         response = await client.post(f"/api/v1/executions/{execution}/cancel", json={"reason": "changed my mind"})
-        answer(response, 202, schemas.CancelAccepted)
+        answer(response, 202, schemas.ControlAccepted)
         (wish,) = await gateway.records("execution.controlled", execution)
         assert (wish["action"], wish["reason"], wish["user_id"]) == ("cancel", "changed my mind", "ada")
 

@@ -9,6 +9,7 @@ from handrail_scheduler.definitions import Definitions
 
 COUNT = 150
 APPROVERS = ["ann@example.com", "bo@example.com"]
+SIGNALS = ["paid", "shipped"]
 
 
 def _parameters(r: random.Random, kind: str) -> dict[str, Any]:
@@ -23,6 +24,11 @@ def _parameters(r: random.Random, kind: str) -> dict[str, Any]:
             return {"output": {"n": "{{input.n}}", "text": "n is {{input.n}}"}}
         case "delay":
             return {"seconds": r.choice([0, 1, 60])}
+        case "signal":
+            limit = {"timeout_seconds": 50, "on_timeout": r.choice(["fail", "continue"])} if r.random() < 0.5 else {}
+            return {"name": r.choice(SIGNALS), **limit}
+        case "parallel":
+            return {}
         case _:
             choices = {
                 "on_timeout": r.choice(["fail", "approve", "reject"]),
@@ -41,7 +47,29 @@ KINDS = (
     "data_transform",
     "delay",
     "human_approval",
+    "switch",
+    "parallel",
+    "signal",
 )
+
+
+def _cases(r: random.Random, later: list[int]) -> dict[str, Any]:
+    cases = [
+        {"condition": f"{{{{input.n}}}} > {r.randrange(10)}", "next_steps": [f"s{r.choice(later)}"]}
+        for _ in range(r.randint(1, 3))
+    ]
+    return {"cases": cases, "mode": r.choice(["first", "all"])}
+
+
+def _add_joins(r: random.Random, steps: list[dict[str, Any]]) -> None:
+    edges: dict[str, int] = {}
+    for step in steps:
+        cases = step["parameters"].get("cases", [])
+        for target in [*step["next_steps"], *step.get("else_steps", []), *(c["next_steps"][0] for c in cases)]:
+            edges[target] = edges.get(target, 0) + 1
+    for step in steps:
+        if edges.get(step["step_id"], 0) > 1 and r.random() < 0.4:
+            step["join"] = r.randint(1, edges[step["step_id"]])
 
 
 def random_workflow(seed: int) -> dict[str, Any]:
@@ -53,7 +81,14 @@ def random_workflow(seed: int) -> dict[str, Any]:
         kind = r.choice(KINDS)
         later = list(range(number + 1, size))
         targets = sorted(r.sample(later, min(len(later), r.choice([0, 1, 1, 2, 3]))))
-        step: dict[str, Any] = {"step_id": f"s{number}", "step_type": kind, "parameters": _parameters(r, kind)}
+        if kind == "switch" and not later:
+            kind = "parallel"
+        step: dict[str, Any] = {"step_id": f"s{number}", "step_type": kind, "parameters": {}}
+        if kind == "switch":
+            step["parameters"] = _cases(r, later)
+            targets = []
+        else:
+            step["parameters"] = _parameters(r, kind)
         if kind == "condition":
             if not later:
                 step |= {"step_type": "delay", "parameters": {"seconds": 1}}
@@ -65,6 +100,7 @@ def random_workflow(seed: int) -> dict[str, Any]:
             if r.random() < 0.3:
                 step["timeout_seconds"] = 15
         steps.append(step)
+    _add_joins(r, steps)
     document: dict[str, Any] = {"name": f"random {seed}", "steps": steps}
     if r.random() < 0.15:
         document["timeout_seconds"] = 100

@@ -6,7 +6,7 @@ from handrail_approvals.core import ApprovalsCore
 from handrail_scheduler.core import SchedulerCore
 
 from simulation.checks import Violation, check, check_memory, require
-from simulation.graphs import APPROVERS, DEFINITIONS
+from simulation.graphs import APPROVERS, DEFINITIONS, SIGNALS
 from simulation.owners import Owner, Runner
 from simulation.world import Fault, World
 
@@ -59,9 +59,10 @@ def _act(world: World, schedulers: list[Owner], gates: list[Owner], runners: lis
         open_gates = world.open_gates()
         if open_gates:
             world.decide_gate(dice.choice(open_gates), dice.choice([*APPROVERS, "stranger@example.com"]))
-    elif chance < 0.935 and world.started:
-        world.cancel(dice.choice(list(world.started)))
-    elif chance < 0.935 + crashes:
+    elif chance < 0.945 and world.started:
+        action = dice.choice(["cancel", "pause", "pause", "resume", "resume", "signal", "signal", "signal"])
+        world.control(dice.choice(list(world.started)), action, dice.choice(SIGNALS) if action == "signal" else "")
+    elif chance < 0.945 + crashes:
         everybody: list[Owner | Runner] = [*schedulers, *gates, *runners]
         dice.choice(everybody).crash()
 
@@ -96,6 +97,10 @@ def _heal(world: World, schedulers: list[Owner], gates: list[Owner], runners: li
         world.now += 40.0
         for gate in world.open_gates():
             world.decide_gate(gate, APPROVERS[0])
+        for execution_id in world.started:
+            world.control(execution_id, "resume")
+            for signal in SIGNALS:
+                world.control(execution_id, "signal", signal)
         if idle > 40:
             break
     machine = schedulers[0].machine

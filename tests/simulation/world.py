@@ -153,13 +153,14 @@ class World:
         for _ in range(1 if self.dice.random() < 0.8 else 2):
             self.put(topics.APPROVAL_SUBMITTED, gate.execution_id, message)
 
-    def cancel(self, execution_id: str) -> None:
+    def control(self, execution_id: str, action: Any, signal: str = "") -> None:
         message = ExecutionControlled(
-            event_id=f"c{self.seed}-{execution_id}",
+            event_id=f"c{self.seed}-{len(self.logs[topics.EXECUTION_CONTROLLED, 0])}",
             occurred_at=utc(self.now),
             execution_id=execution_id,
             workflow_id=self.started[execution_id],
             user_id="ops",
-            action="cancel",
+            action=action,
+            signal=signal,
         )
         self.put(topics.EXECUTION_CONTROLLED, execution_id, message)

@@ -96,11 +96,23 @@ class Workflow(Story):
         )  # fmt: skip
         return self.put(topics.AGENT_EXECUTED, message)
 
-    def cancel(self) -> list[str]:
+    def control(self, action: Any, **fields: Any) -> list[str]:
         message = ExecutionControlled(
-            event_id=str(uuid4()), occurred_at=utc(self.now), execution_id=EXECUTION, workflow_id="w", action="cancel"
+            event_id=str(uuid4()),
+            occurred_at=utc(self.now),
+            execution_id=EXECUTION,
+            workflow_id="w",
+            action=action,
+            **fields,
         )
         return self.put(topics.EXECUTION_CONTROLLED, message)
+
+    def cancel(self) -> list[str]:
+        return self.control("cancel")
+
+    def begun(self) -> list[str]:
+        """Steps in the order in which they began."""
+        return [event["step_id"] for event in self.events if event["type"] == "step.started"]
 
 
 class Gatekeeper(Story):

@@ -1,6 +1,8 @@
 """What people and programs may ask of a running execution."""
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import Field
 
 from handrail_contracts.envelope import ExecutionMessage
 
@@ -10,5 +12,7 @@ class ExecutionControlled(ExecutionMessage):
 
     event_type: Literal["execution.controlled"] = "execution.controlled"
     schema_version: Literal[1] = 1
-    action: Literal["cancel"]
+    action: Literal["cancel", "pause", "resume", "signal"]
     reason: str = ""
+    signal: str = Field("", description="which signal, for the action `signal`")
+    data: Any = Field(None, description="what the signal carries")

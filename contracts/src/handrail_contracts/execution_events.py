@@ -43,14 +43,17 @@ class ExecutionRejected(ExecutionEvent):
 
 
 class StepStarted(ExecutionEvent):
-    """An attempt began. `waits_for` says who wakes it; `wake_at` is the due time of a delay, `deadline` its time-out."""
+    """An attempt began. `waits_for` says who wakes it; `wake_at` is the due time of a delay, `deadline` its time-out.
+
+    A step that waits for a signal has the signal's name as its input.
+    """
 
     type: Literal["step.started"] = "step.started"
     step_id: str
     step_type: str
     run_id: str
     attempt: int
-    waits_for: Literal["agent", "approval", "timer"] | None = None
+    waits_for: Literal["agent", "approval", "timer", "signal"] | None = None
     agent: str | None = None
     input: Any = None
     deadline: AwareDatetime | None = None
@@ -105,6 +108,29 @@ class StatusChanged(ExecutionEvent):
     status: Literal["running", "waiting"]
 
 
+class ExecutionPaused(ExecutionEvent):
+    """What runs goes on to its end; nothing new begins until it is resumed."""
+
+    type: Literal["execution.paused"] = "execution.paused"
+    by: str
+    reason: str
+
+
+class ExecutionResumed(ExecutionEvent):
+    type: Literal["execution.resumed"] = "execution.resumed"
+    by: str
+    reason: str
+
+
+class SignalReceived(ExecutionEvent):
+    """Kept until a step that waits for a signal of that name takes it; first come, first served."""
+
+    type: Literal["signal.received"] = "signal.received"
+    signal: str
+    data: Any = None
+    by: str
+
+
 class ExecutionCompleted(ExecutionEvent):
     type: Literal["execution.completed"] = "execution.completed"
     result: Any = None
@@ -137,6 +163,9 @@ AnyExecutionEvent = Annotated[
     | StepsSkipped
     | StepsCancelled
     | StatusChanged
+    | ExecutionPaused
+    | ExecutionResumed
+    | SignalReceived
     | ExecutionCompleted
     | ExecutionFailed
     | ExecutionCancelled

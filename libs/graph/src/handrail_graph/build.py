@@ -15,6 +15,7 @@ from handrail_graph.graph import (
     Node,
     Retry,
     StepType,
+    SwitchParameters,
     TransformParameters,
 )
 from handrail_graph.problems import Problems, closest, shown
@@ -31,6 +32,7 @@ class Draft:
     path: str
     next_path: str = "next_steps"
     otherwise_path: str = "else_steps"
+    case_path: str = "parameters.cases[{}].next_steps"
     parameters_path: str = ""
     agent_path: str = ""
 
@@ -74,6 +76,7 @@ def build(
     if len(order) < len(nodes):
         _report_cycle(drafts, nodes, set(order), problems)
     _check_entry(drafts, nodes, entry, problems)
+    _check_joins(drafts, incoming, problems)
     problems.raise_if_any()
     _check_expressions(drafts, nodes, order, predecessors, problems)
     problems.raise_if_any()
@@ -85,7 +88,7 @@ def build(
         nodes=linked,
         order=order,
         entry=entry,
-        sinks=tuple(step_id for step_id in order if not linked[step_id].next and not linked[step_id].otherwise),
+        sinks=tuple(step_id for step_id in order if not linked[step_id].targets),
         incoming=incoming,
         agents=frozenset(agents),
         timeout_seconds=timeout_seconds,
@@ -95,7 +98,10 @@ def build(
 
 def _check_references(drafts: list[Draft], nodes: Mapping[str, Node], problems: Problems) -> None:
     for draft in drafts:
-        for field, targets in ((draft.next_path, draft.node.next), (draft.otherwise_path, draft.node.otherwise)):
+        cases = ((draft.case_path.format(index), targets) for index, targets in enumerate(draft.node.cases))
+        for field, targets in (
+            (draft.next_path, draft.node.next), (draft.otherwise_path, draft.node.otherwise), *cases,
+        ):  # fmt: skip
             seen: set[str] = set()
             for index, target in enumerate(targets):
                 where = f"{draft.path}.{field}[{index}]"
@@ -121,7 +127,7 @@ def _edges(nodes: Mapping[str, Node]) -> tuple[dict[str, int], dict[str, list[st
     incoming = dict.fromkeys(nodes, 0)
     predecessors: dict[str, dict[str, None]] = {step_id: {} for step_id in nodes}
     for node in nodes.values():
-        for target in node.next + node.otherwise:
+        for target in node.targets:
             incoming[target] += 1
             predecessors[target][node.id] = None
     return incoming, {step_id: list(found) for step_id, found in predecessors.items()}
@@ -131,7 +137,7 @@ def _order(nodes: Mapping[str, Node], open_edges: dict[str, int], entry: tuple[s
     """Kahn's algorithm; steps on a cycle, or behind one, are missing from the result."""
     order: list[str] = list(entry)
     for step_id in order:
-        for target in nodes[step_id].next + nodes[step_id].otherwise:
+        for target in nodes[step_id].targets:
             open_edges[target] -= 1
             if not open_edges[target]:
                 order.append(target)
@@ -141,12 +147,7 @@ def _order(nodes: Mapping[str, Node], open_edges: dict[str, int], entry: tuple[s
 def _report_cycle(drafts: list[Draft], nodes: Mapping[str, Node], ordered: set[str], problems: Problems) -> None:
     """Names one cycle: from any step that could not be ordered, back over its predecessors, until one comes again."""
     rest = [step_id for step_id in nodes if step_id not in ordered]
-    back = {
-        target: step_id
-        for step_id in rest
-        for target in nodes[step_id].next + nodes[step_id].otherwise
-        if target not in ordered
-    }
+    back = {target: step_id for step_id in rest for target in nodes[step_id].targets if target not in ordered}
     trail = [rest[0]]
     while back[trail[-1]] not in trail:
         trail.append(back[trail[-1]])
@@ -170,6 +171,14 @@ def _check_entry(drafts: list[Draft], nodes: Mapping[str, Node], entry: tuple[st
             problems.add(draft.path, "unreachable", f"nothing leads to step {draft.node.id!r}")
 
 
+def _check_joins(drafts: list[Draft], incoming: Mapping[str, int], problems: Problems) -> None:
+    for draft in drafts:
+        join, edges = draft.node.join, incoming[draft.node.id]
+        if join is not None and join > edges:
+            message = f"it can't wait for {join} steps: {edges} lead to {draft.node.id!r}"
+            problems.add(f"{draft.path}.join", "join_too_wide", message)
+
+
 def references_of(node: Node) -> Iterable[Path]:
     match node.parameters:
         case AgentParameters(input=template) | DelayParameters(seconds=template) | TransformParameters(output=template):
@@ -178,6 +187,8 @@ def references_of(node: Node) -> Iterable[Path]:
             return url.references | headers.references | body.references
         case ConditionParameters(condition=condition):
             return condition.references
+        case SwitchParameters(conditions=conditions):
+            return frozenset[Path]().union(*(condition.references for condition in conditions))
         case ApprovalParameters(message=message, show=show):
             return message.references | show.references
         case _:

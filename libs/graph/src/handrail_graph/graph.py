@@ -8,16 +8,19 @@ from handrail_graph.templates import Condition, Template
 
 
 class StepType(StrEnum):
-    """Further types (loop, parallel, tool_call, sub-workflow, signal wait) get their name here, their parameters in
-    `parameters.py` and their beginning in the scheduler's `steps.py`."""
+    """Further types (loop, tool_call, sub-workflow) get their name here, their parameters in `parameters.py` and their
+    beginning in the scheduler's `steps.py`."""
 
     TRIGGER = "trigger"
     AGENT_EXECUTION = "agent_execution"
     API_CALL = "api_call"
     CONDITION = "condition"
+    SWITCH = "switch"
+    PARALLEL = "parallel"
     DELAY = "delay"
     DATA_TRANSFORM = "data_transform"
     HUMAN_APPROVAL = "human_approval"
+    SIGNAL = "signal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,27 @@ class ConditionParameters:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchParameters:
+    """The first case that holds is taken, or with `every` all that hold; else the else branch."""
+
+    conditions: tuple[Condition, ...]
+    every: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelParameters:
+    """Its next steps begin together; what joins them says so itself (`Node.join`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalParameters:
+    """Waits until somebody sends the signal of that name. `on_timeout`: fail, or continue without data."""
+
+    name: str
+    on_timeout: str = "fail"
+
+
+@dataclass(frozen=True, slots=True)
 class DelayParameters:
     seconds: Template
 
@@ -89,6 +113,9 @@ Parameters = (
     | AgentParameters
     | ApiCallParameters
     | ConditionParameters
+    | SwitchParameters
+    | ParallelParameters
+    | SignalParameters
     | DelayParameters
     | TransformParameters
     | ApprovalParameters
@@ -97,7 +124,10 @@ Parameters = (
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A step. `next` follows its end; `otherwise` is the else branch of a condition."""
+    """A step. `next` follows its end; `otherwise` is the else branch of a condition or switch, `cases` a switch's branches.
+
+    `join`: begins as soon as that many incoming edges were taken, and not only when all are decided.
+    """
 
     id: str
     type: StepType
@@ -105,16 +135,26 @@ class Node:
     parameters: Parameters
     next: tuple[str, ...] = ()
     otherwise: tuple[str, ...] = ()
+    cases: tuple[tuple[str, ...], ...] = ()
+    join: int | None = None
     predecessors: tuple[str, ...] = ()
     retry: Retry = Retry()
     timeout_seconds: float | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every edge that leaves it, whatever takes it."""
+        if not self.cases:
+            return self.next + self.otherwise
+        return self.next + self.otherwise + tuple(target for case in self.cases for target in case)
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
     """Acyclic. A step starts when each incoming edge is taken or dead and one at least was taken; with none, it is skipped.
 
-    `incoming` counts edges per step (an edge from both branches of one condition counts twice), `order` is topological.
+    A step with `join` starts as soon as that many were taken, too. `incoming` counts edges per step (an edge from both
+    branches of one condition counts twice), `order` is topological.
     """
 
     name: str

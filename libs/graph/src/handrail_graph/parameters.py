@@ -10,8 +10,11 @@ from handrail_graph.graph import (
     ApprovalParameters,
     ConditionParameters,
     DelayParameters,
+    ParallelParameters,
     Parameters,
+    SignalParameters,
     StepType,
+    SwitchParameters,
     TransformParameters,
     TriggerParameters,
 )
@@ -78,6 +81,40 @@ def _condition(raw: dict[str, Any], path: str, problems: Problems) -> Parameters
     return ConditionParameters(problems.expression(compile_condition, text or "true", f"{path}condition", "true"))
 
 
+def _switch(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    cases = raw.get("cases")
+    if not isinstance(cases, list) or not cases or not all(isinstance(case, Mapping) for case in cases):
+        problems.add(f"{path}cases", "missing", 'give the cases: [{"condition": ..., "next_steps": [...]}]')
+        cases = []
+    conditions = []
+    for index, case in enumerate(cases):
+        where = f"{path}cases[{index}]"
+        problems.unknown_fields(case, ("condition", "next_steps"), where)
+        parameters = _condition(dict(case), f"{where}.", problems)
+        assert isinstance(parameters, ConditionParameters)
+        conditions.append(parameters.condition)
+    every = problems.choice(raw, "mode", path, ("first", "all")) == "all"
+    return SwitchParameters(tuple(conditions), every)
+
+
+def read_cases(raw: Mapping[str, Any], path: str, problems: Problems) -> tuple[tuple[str, ...], ...]:
+    """Where each case of a switch leads."""
+    cases = raw.get("cases")
+    found = [case for case in cases if isinstance(case, Mapping)] if isinstance(cases, list) else []
+    return tuple(problems.texts(case, "next_steps", f"{path}cases[{index}].") for index, case in enumerate(found))
+
+
+def _parallel(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    return ParallelParameters()
+
+
+def _signal(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    name = problems.text(raw, "name", path, most=100)
+    if not name.strip():
+        problems.add(f"{path}name", "missing", "name the signal that this step waits for")
+    return SignalParameters(name, problems.choice(raw, "on_timeout", path, ("fail", "continue")))
+
+
 def _delay(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
     given = [name for name in ("seconds", "minutes", "hours", "delay_seconds", "duration_seconds") if name in raw]
     if len(given) != 1:
@@ -122,6 +159,9 @@ READERS: Mapping[StepType, Reader] = {
     StepType.AGENT_EXECUTION: Reader(("agent_id", "agent", "input", "max_iterations", "timeout_seconds"), _agent),
     StepType.API_CALL: Reader(("url", "method", "headers", "body", "expected_status", "timeout_seconds"), _api_call),
     StepType.CONDITION: Reader(("condition",), _condition),
+    StepType.SWITCH: Reader(("cases", "mode"), _switch),
+    StepType.PARALLEL: Reader((), _parallel),
+    StepType.SIGNAL: Reader(("name", "on_timeout", "timeout_seconds"), _signal),
     StepType.DELAY: Reader(("seconds", "minutes", "hours", "delay_seconds", "duration_seconds"), _delay),
     StepType.DATA_TRANSFORM: Reader(("output", "mapping", "expression"), _transform),
     StepType.HUMAN_APPROVAL: Reader(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
-ExecutionStatus = Literal["pending", "running", "waiting", "completed", "failed", "cancelled", "timeout"]
+ExecutionStatus = Literal["pending", "running", "waiting", "paused", "completed", "failed", "cancelled", "timeout"]
 ApprovalStatus = Literal["pending", "approved", "rejected", "expired", "withdrawn"]
 JsonObject = dict[str, Any]
 
@@ -47,8 +47,12 @@ class ExecuteRequest(Request):
         return {name: value for name, value in self.trigger.items() if name != "kind"}
 
 
-class CancelRequest(Request):
+class ControlRequest(Request):
     reason: str = Field("", max_length=2_000)
+
+
+class SignalRequest(ControlRequest):
+    data: Any = None
 
 
 class DecisionRequest(Request):
@@ -185,7 +189,7 @@ class HistoryPage(BaseModel):
     next_cursor: str | None
 
 
-class CancelAccepted(BaseModel):
+class ControlAccepted(BaseModel):
     execution_id: str
     workflow_id: str
     status: ExecutionStatus

@@ -67,6 +67,10 @@ def _say(event: Json) -> list[Said]:
             return [_status("running")]
         case "execution.status_changed":
             return [_status(event["status"])]
+        case "execution.paused":
+            return [_status("paused")]
+        case "execution.resumed":
+            return [_status("running")]
         case "step.started":
             return [
                 ("step_start", _pick(event, step="step_id", step_type="step_type", attempt="attempt", agent="agent"))

@@ -288,6 +288,18 @@ def _status_changed(told: Told, event: Any) -> None:
     told.execution(ExecutionChange(_text(event["status"]), _count(event["n"])))
 
 
+def _paused(told: Told, event: Any) -> None:
+    told.execution(ExecutionChange("paused", _count(event["n"])))
+
+
+def _resumed(told: Told, event: Any) -> None:
+    told.execution(ExecutionChange("running", _count(event["n"])))
+
+
+def _noted(told: Told, event: Any) -> None:
+    """History only."""
+
+
 def _completed(told: Told, event: Any) -> None:
     result = _json(event.get("result"))
     told.execution(ExecutionChange("completed", _count(event["n"]), result=result, completed_at=told.at))
@@ -321,7 +333,7 @@ def _step_started(told: Told, event: Any) -> None:
         deadline=_optional_time(event.get("deadline")),
         first_n=_count(event["n"]),
     )
-    status = "waiting" if waits_for in ("approval", "timer") else "running"
+    status = "waiting" if waits_for in ("approval", "timer", "signal") else "running"
     change = StepChange(status, wake_at=_optional_time(event.get("wake_at")))
     told.steps.append((_text(event["step_id"]), row, change))
 
@@ -353,6 +365,9 @@ _EXECUTION_EVENTS = {
     "execution.started": _started,
     "execution.rejected": _rejected,
     "execution.status_changed": _status_changed,
+    "execution.paused": _paused,
+    "execution.resumed": _resumed,
+    "signal.received": _noted,
     "execution.completed": _completed,
     "execution.failed": _failed,
     "execution.cancelled": _cancelled,

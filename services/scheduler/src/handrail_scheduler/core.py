@@ -142,7 +142,7 @@ class SchedulerCore:
         match event:
             case StepStarted(waits_for="timer") if event.wake_at is not None:
                 return (Timer(event.wake_at.timestamp(), f"wake/{event.step_id}/{event.attempt}"),)
-            case StepStarted(waits_for="agent") if event.deadline is not None:
+            case StepStarted(waits_for="agent" | "signal") if event.deadline is not None:
                 return (Timer(event.deadline.timestamp(), f"deadline/{event.step_id}/{event.attempt}"),)
             case StepRetryScheduled():
                 return (Timer(event.retry_at.timestamp(), f"retry/{event.step_id}/{event.attempt}"),)
@@ -158,7 +158,7 @@ class SchedulerCore:
             if step.wake_at is not None:
                 kind = "retry" if step.status == "retrying" else "wake"
                 yield Timer(step.wake_at, f"{kind}/{step_id}/{step.attempt}")
-            elif step.deadline is not None and step.waits_for == "agent":
+            elif step.deadline is not None and step.waits_for in ("agent", "signal"):
                 yield Timer(step.deadline, f"deadline/{step_id}/{step.attempt}")
 
     def workflow_id(self, state: Execution) -> str:
@@ -171,7 +171,7 @@ class SchedulerCore:
         return state.status is Status.ENDED or state.status is Status.NEW
 
     def is_parked(self, state: Execution) -> bool:
-        return state.status is Status.WAITING
+        return state.status is Status.WAITING or state.status is Status.PAUSED
 
     def pack(self, state: Execution) -> bytes:
         return state.pack()

@@ -17,9 +17,12 @@ from handrail_contracts.execution_events import (
     ExecutionCompleted,
     ExecutionEvent,
     ExecutionFailed,
+    ExecutionPaused,
     ExecutionRejected,
+    ExecutionResumed,
     ExecutionStarted,
     ExecutionTimedOut,
+    SignalReceived,
     StatusChanged,
     StepCompleted,
     StepFailed,
@@ -30,14 +33,17 @@ from handrail_contracts.execution_events import (
 from handrail_contracts.ids import fraction
 from handrail_contracts.steps import AgentExecuted
 from handrail_contracts.workflows import WorkflowStarted
-from handrail_graph import ApprovalParameters, Graph, Node
+from handrail_graph import ApprovalParameters, Graph, Node, SignalParameters
 
 from handrail_scheduler.identifiers import run_id
 from handrail_scheduler.state import Execution, Status, Step, StepStatus
 
 Emit = Callable[[Any], None]
 Begin = Callable[["Decision", Node], None]
-ALIVE = (Status.RUNNING, Status.WAITING)
+MOVING = (Status.RUNNING, Status.WAITING)
+ALIVE = (*MOVING, Status.PAUSED)
+SIGNALS_KEPT = 1000
+"""Signals that nobody waits for yet; more are refused, so that nobody fills the state with them."""
 
 
 @dataclass(slots=True)
@@ -147,8 +153,44 @@ def _outcome(message: ApprovalDecided, parameters: ApprovalParameters) -> str | 
 
 
 def controlled(decision: Decision, message: ExecutionControlled) -> None:
-    if message.action == "cancel":
-        end(decision, ExecutionCancelled, by=message.user_id, reason=message.reason)
+    by = {"by": message.user_id, "reason": message.reason}
+    match message.action:
+        case "cancel":
+            end(decision, ExecutionCancelled, **by)
+        case "pause":
+            if decision.state.status in MOVING:
+                decision.say(ExecutionPaused, **by)
+        case "resume":
+            if decision.state.status is Status.PAUSED:
+                decision.say(ExecutionResumed, **by)
+                _go_on(decision)
+        case "signal":
+            if decision.state.status in ALIVE and len(decision.state.signals) < SIGNALS_KEPT:
+                decision.say(SignalReceived, signal=message.signal, data=message.data, by=message.user_id)
+                _hand_out(decision, message.signal)
+
+
+def _go_on(decision: Decision) -> None:
+    """After a pause: retries that came due, and all that the steps settled in the meantime lead to."""
+    steps = decision.state.steps
+    due = [
+        step_id
+        for step_id, step in steps.items()
+        if step.status is StepStatus.RETRYING and step.wake_at is not None and step.wake_at <= decision.now
+    ]
+    for step_id in due:
+        if decision.state.status in MOVING:
+            _begin(decision, step_id)
+    advance(decision, tuple(steps))
+
+
+def _hand_out(decision: Decision, signal: str) -> None:
+    """The signal to the first step that waits for it."""
+    for step_id, step in decision.state.steps.items():
+        if step.status is StepStatus.RUNNING and step.waits_for == "signal" and step.input == signal:
+            complete(decision, step_id, next(data for name, data in decision.state.signals if name == signal))
+            advance(decision, (step_id,))
+            return
 
 
 def timer(decision: Decision, token: str) -> None:
@@ -162,18 +204,31 @@ def timer(decision: Decision, token: str) -> None:
     attempt = int(number)
     if kind == "retry":
         step = decision.state.steps.get(step_id)
-        if step is not None and step.status is StepStatus.RETRYING and step.attempt == attempt:
+        waits = step is not None and step.status is StepStatus.RETRYING and step.attempt == attempt
+        if waits and decision.state.status in MOVING:
             _begin(decision, step_id)
             advance(decision, (step_id,))
     elif (step := decision.running(step_id, attempt)) is not None:
+        parameters = decision.graph.nodes[step_id].parameters
         if kind == "wake":
             complete(decision, step_id, step.input)
+        elif isinstance(parameters, SignalParameters):
+            _no_signal(decision, step_id, parameters)
         else:
             seconds = decision.graph.nodes[step_id].timeout_seconds
             attempt_failed(
                 decision, step_id, ErrorInfo(code="TIMEOUT", message=f"no answer within {seconds} s", retryable=True)
             )
         advance(decision, (step_id,))
+
+
+def _no_signal(decision: Decision, step_id: str, parameters: SignalParameters) -> None:
+    if parameters.on_timeout == "continue":
+        complete(decision, step_id, None)
+    else:
+        fail(
+            decision, step_id, ErrorInfo(code="TIMEOUT", message=f"the signal {parameters.name!r} did not come in time")
+        )
 
 
 def complete(decision: Decision, step_id: str, output: Any) -> None:
@@ -217,23 +272,28 @@ def advance(decision: Decision, settled: tuple[str, ...]) -> None:
     """Begins or skips every step that the settled ones decide, until nothing moves; then says where that leaves us."""
     graph, state = decision.graph, decision.state
     queue = deque(settled)
-    while queue and state.status in ALIVE:
+    while queue and state.status in MOVING:
         step_id = queue.popleft()
         if state.steps[step_id].status not in (StepStatus.COMPLETED, StepStatus.SKIPPED):
             continue
         node = graph.nodes[step_id]
-        for target in node.next + node.otherwise:
-            if target in state.steps or state.unresolved.get(target) != 0:
+        for target in node.targets:
+            if target in state.steps or not _is_decided(graph, state, target):
                 continue
             if target in state.reached:
                 _begin(decision, target)
             else:
                 decision.say(StepsSkipped, step_ids=(target,), reason="branch_not_taken")
-            if state.status not in ALIVE:
+            if state.status not in MOVING:
                 return
             queue.append(target)
-    if state.status in ALIVE:
+    if state.status in MOVING:
         _conclude(decision)
+
+
+def _is_decided(graph: Graph, state: Execution, step_id: str) -> bool:
+    join = graph.nodes[step_id].join
+    return state.unresolved.get(step_id) == 0 or (join is not None and state.taken.get(step_id, 0) >= join)
 
 
 def _begin(decision: Decision, step_id: str) -> None:

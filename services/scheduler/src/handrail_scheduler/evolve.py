@@ -12,9 +12,12 @@ from handrail_contracts.execution_events import (
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    ExecutionPaused,
     ExecutionRejected,
+    ExecutionResumed,
     ExecutionStarted,
     ExecutionTimedOut,
+    SignalReceived,
     StatusChanged,
     StepCompleted,
     StepFailed,
@@ -30,7 +33,7 @@ from handrail_scheduler.state import Execution, Status, Step, StepStatus
 
 __all__ = ["evolve", "seconds", "utc"]
 
-IDLE = ("approval", "timer")
+IDLE = ("approval", "timer", "signal")
 
 
 def seconds(moment: datetime | None) -> float | None:
@@ -61,6 +64,12 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
                 _stop_work(state, step_id, StepStatus.CANCELLED)
         case StatusChanged():
             state.status = Status(event.status)
+        case ExecutionPaused():
+            state.status = Status.PAUSED
+        case ExecutionResumed():
+            state.status = Status.RUNNING
+        case SignalReceived():
+            state.signals.append((event.signal, event.data))
         case (
             ExecutionCompleted() | ExecutionFailed() | ExecutionCancelled() | ExecutionTimedOut() | ExecutionRejected()
         ):
@@ -108,14 +117,31 @@ def _stop_work(state: Execution, step_id: str, status: StepStatus) -> Step:
 
 
 def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> None:
+    step = state.steps[event.step_id]
+    if step.waits_for == "signal":
+        _take_signal(state, step.input)
     _stop_work(state, event.step_id, StepStatus.COMPLETED).output = event.output
     node = graph.nodes[event.step_id]
     if node.type is StepType.CONDITION:
         holds = event.output["result"]
         _resolve(graph, state, node.next if holds else node.otherwise, taken=True)
         _resolve(graph, state, node.otherwise if holds else node.next, taken=False)
+    elif node.type is StepType.SWITCH:
+        chosen = event.output["taken"]
+        for index, targets in enumerate(node.cases):
+            _resolve(graph, state, targets, taken=index in chosen)
+        _resolve(graph, state, node.otherwise, taken=not chosen)
+        _resolve(graph, state, node.next, taken=True)
     else:
         _resolve(graph, state, node.next, taken=True)
+
+
+def _take_signal(state: Execution, name: str) -> None:
+    """The oldest of that name; none if the step went on without one."""
+    for index, (signal, _) in enumerate(state.signals):
+        if signal == name:
+            del state.signals[index]
+            return
 
 
 def _skipped(graph: Graph | None, state: Execution, event: StepsSkipped) -> None:
@@ -124,8 +150,7 @@ def _skipped(graph: Graph | None, state: Execution, event: StepsSkipped) -> None
     if event.reason == "branch_not_taken":
         assert graph is not None
         for step_id in event.step_ids:
-            _resolve(graph, state, graph.nodes[step_id].next, taken=False)
-            _resolve(graph, state, graph.nodes[step_id].otherwise, taken=False)
+            _resolve(graph, state, graph.nodes[step_id].targets, taken=False)
 
 
 def _resolve(graph: Graph, state: Execution, targets: tuple[str, ...], *, taken: bool) -> None:
@@ -134,3 +159,5 @@ def _resolve(graph: Graph, state: Execution, targets: tuple[str, ...], *, taken:
         state.unresolved[target] = state.unresolved.get(target, graph.incoming[target]) - 1
         if taken:
             state.reached.add(target)
+            if graph.nodes[target].join is not None:
+                state.taken[target] = state.taken.get(target, 0) + 1

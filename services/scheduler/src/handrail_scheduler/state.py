@@ -21,6 +21,7 @@ class Status(StrEnum):
     NEW = "new"
     RUNNING = "running"
     WAITING = "waiting"
+    PAUSED = "paused"
     ENDED = "ended"
 
 
@@ -43,7 +44,8 @@ class Execution:
     """Changed by `evolve` alone. `n` is the number of the last event; times are seconds since the epoch.
 
     `unresolved` counts, for each step that some edges have reached, the incoming edges still open; `reached` are the
-    steps that at least one taken edge has reached.
+    steps that at least one taken edge has reached, and `taken` counts those edges for steps with a join of their own.
+    `signals` are those that no step has taken yet, oldest first.
     """
 
     execution_id: str
@@ -63,6 +65,8 @@ class Execution:
     steps: dict[str, Step] = field(default_factory=dict)
     unresolved: dict[str, int] = field(default_factory=dict)
     reached: set[str] = field(default_factory=set)
+    taken: dict[str, int] = field(default_factory=dict)
+    signals: list[tuple[str, Any]] = field(default_factory=list)
     working: int = 0
     idle: int = 0
 

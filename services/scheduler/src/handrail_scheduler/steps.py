@@ -13,7 +13,9 @@ from handrail_graph import (
     DelayParameters,
     ExpressionError,
     Node,
+    SignalParameters,
     StepType,
+    SwitchParameters,
     Template,
     TransformParameters,
 )
@@ -105,6 +107,37 @@ def _begin_condition(decision: Decision, node: Node) -> None:
     complete(decision, node.id, {"result": result})
 
 
+def _begin_switch(decision: Decision, node: Node) -> None:
+    assert isinstance(node.parameters, SwitchParameters)
+    taken: list[int] = []
+    for index, condition in enumerate(node.parameters.conditions):
+        if condition.evaluate(scope_of(decision, node, condition.references)):
+            taken.append(index)
+            if not node.parameters.every:
+                break
+    _say_started(decision, node)
+    complete(decision, node.id, {"taken": taken})
+
+
+def _begin_parallel(decision: Decision, node: Node) -> None:
+    """Passes on what came in, so that the branches see what the step before made."""
+    passed_on = _previous_output(decision.state, node)
+    _say_started(decision, node)
+    complete(decision, node.id, passed_on)
+
+
+def _begin_signal(decision: Decision, node: Node) -> None:
+    """One that came before the step did is taken at once."""
+    assert isinstance(node.parameters, SignalParameters)
+    name = node.parameters.name
+    deadline = None if node.timeout_seconds is None else utc(decision.now + node.timeout_seconds)
+    _say_started(decision, node, waits_for="signal", input=name, deadline=deadline)
+    for signal, data in decision.state.signals:
+        if signal == name:
+            complete(decision, node.id, data)
+            return
+
+
 def _begin_transform(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, TransformParameters)
     [output] = _rendered(decision, node, node.parameters.output)
@@ -137,6 +170,9 @@ _BEGIN: Mapping[StepType, Callable[[Decision, Node], None]] = {
     StepType.AGENT_EXECUTION: _begin_agent,
     StepType.API_CALL: _begin_api_call,
     StepType.CONDITION: _begin_condition,
+    StepType.SWITCH: _begin_switch,
+    StepType.PARALLEL: _begin_parallel,
+    StepType.SIGNAL: _begin_signal,
     StepType.DATA_TRANSFORM: _begin_transform,
     StepType.DELAY: _begin_delay,
     StepType.HUMAN_APPROVAL: _begin_approval,

@@ -6,12 +6,16 @@ from typing import Any
 
 from handrail_graph.build import MAX_STEPS, Draft, build, read_retry
 from handrail_graph.graph import Graph, Node, StepType
-from handrail_graph.parameters import READERS, TEN_YEARS
+from handrail_graph.parameters import READERS, TEN_YEARS, read_cases
 from handrail_graph.problems import Problems, closest, shown
 
 DOCUMENT_FIELDS = ("name", "description", "steps", "timeout_seconds", "id", "category", "tags")
-STEP_FIELDS = ("step_id", "step_type", "name", "parameters", "next_steps", "else_steps", "retry", "timeout_seconds")
-LATER = ("loop", "parallel", "tool_call", "sub_workflow", "signal", "switch")
+STEP_FIELDS = (
+    "step_id", "step_type", "name", "parameters", "next_steps", "else_steps", "join", "retry", "timeout_seconds",
+)  # fmt: skip
+LATER = ("loop", "tool_call", "sub_workflow")
+BRANCHING = (StepType.CONDITION, StepType.SWITCH)
+OWN_TIMEOUT = (StepType.AGENT_EXECUTION, StepType.API_CALL, StepType.SIGNAL)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -68,6 +72,8 @@ def _step(raw: Any, path: str, seen: dict[str, str], problems: Problems) -> Draf
         parameters=READERS[kind].read(parameters, inside, problems),
         next=problems.texts(raw, "next_steps", f"{path}."),
         otherwise=_else_steps(raw, kind, path, problems),
+        cases=read_cases(parameters, inside, problems) if kind is StepType.SWITCH else (),
+        join=_join(raw, path, problems),
         retry=read_retry(raw, f"{path}.", problems),
         timeout_seconds=_timeout(raw, parameters, kind, path, problems),
     )
@@ -108,16 +114,32 @@ def _step_type(raw: Mapping[str, Any], path: str, problems: Problems) -> StepTyp
 
 def _else_steps(raw: Mapping[str, Any], kind: StepType, path: str, problems: Problems) -> tuple[str, ...]:
     targets = problems.texts(raw, "else_steps", f"{path}.")
-    if targets and kind is not StepType.CONDITION:
-        problems.add(f"{path}.else_steps", "misplaced", f"only a condition has else_steps; this step is a {kind}")
+    if targets and kind not in BRANCHING:
+        message = f"only a condition or a switch has else_steps; this step is a {kind}"
+        problems.add(f"{path}.else_steps", "misplaced", message)
         return ()
     return targets
+
+
+def _join(raw: Mapping[str, Any], path: str, problems: Problems) -> int | None:
+    """None waits for all that come."""
+    join = raw.get("join", "all")
+    if join == "all":
+        return None
+    if join == "any":
+        return 1
+    if isinstance(join, int) and not isinstance(join, bool) and join >= 1:
+        return join
+    problems.add(
+        f"{path}.join", "wrong_value", f"must be 'all', 'any' or how many steps to wait for, not {shown(join)}"
+    )
+    return None
 
 
 def _timeout(
     raw: Mapping[str, Any], parameters: Mapping[str, Any], kind: StepType, path: str, problems: Problems
 ) -> float | None:
     outside = problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS)
-    if kind in (StepType.AGENT_EXECUTION, StepType.API_CALL) and outside is None:
+    if kind in OWN_TIMEOUT and outside is None:
         return problems.number(parameters, "timeout_seconds", f"{path}.parameters.", least=0.001, most=TEN_YEARS)
     return outside

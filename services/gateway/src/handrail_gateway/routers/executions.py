@@ -1,7 +1,7 @@
-"""Executions: what they are, what happened, what happens, and stopping them."""
+"""Executions: what they are, what happened, what happens, and steering them."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -18,12 +18,13 @@ from handrail_gateway.idempotency import Key, request_id
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, encode_cursor, page
 from handrail_gateway.problems import conflict, invalid
 from handrail_gateway.schemas import (
-    CancelAccepted,
-    CancelRequest,
+    ControlAccepted,
+    ControlRequest,
     Execution,
     ExecutionPage,
     ExecutionStatus,
     HistoryPage,
+    SignalRequest,
 )
 from handrail_gateway.sse import ExecutionStream, StreamResponse
 from handrail_gateway.streaming import START, TERMINAL, frames_of, parse_position
@@ -84,21 +85,70 @@ def _events_of(row: Row) -> list[dict[str, Any]]:
     return [{"at": row["at"], **event} for event in orjson.loads(row["events"])]
 
 
-@router.post("/{execution_id}/cancel", status_code=202, response_model=CancelAccepted)
+@router.post("/{execution_id}/cancel", status_code=202, response_model=ControlAccepted)
 async def cancel_execution(
     execution_id: ExecutionId,
     gateway: GatewayDep,
     caller: CallerDep,
-    body: CancelRequest | None = None,
+    body: ControlRequest | None = None,
     key: Key = None,
 ) -> Answer:
-    """Asks the scheduler to stop it. It counts once journaled: look at the status, or at the stream."""
-    body = body or CancelRequest()
+    """Stops it: what runs is given up, the rest is skipped. It counts once journaled: look at the status, or at the stream."""
+    return await _control(gateway, caller, execution_id, "cancel", body or ControlRequest(), key)
+
+
+@router.post("/{execution_id}/pause", status_code=202, response_model=ControlAccepted)
+async def pause_execution(
+    execution_id: ExecutionId,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    body: ControlRequest | None = None,
+    key: Key = None,
+) -> Answer:
+    """What runs goes on to its end; nothing new begins. Time-outs go on, too."""
+    return await _control(gateway, caller, execution_id, "pause", body or ControlRequest(), key)
+
+
+@router.post("/{execution_id}/resume", status_code=202, response_model=ControlAccepted)
+async def resume_execution(
+    execution_id: ExecutionId,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    body: ControlRequest | None = None,
+    key: Key = None,
+) -> Answer:
+    """Goes on where a pause held it. Of one that is not paused it changes nothing."""
+    return await _control(gateway, caller, execution_id, "resume", body or ControlRequest(), key)
+
+
+@router.post("/{execution_id}/signals/{signal}", status_code=202, response_model=ControlAccepted)
+async def send_signal(
+    execution_id: ExecutionId,
+    signal: Annotated[str, Path(min_length=1, max_length=100)],
+    gateway: GatewayDep,
+    caller: CallerDep,
+    body: SignalRequest | None = None,
+    key: Key = None,
+) -> Answer:
+    """For the step that waits for it, now or later; one signal is for one step."""
+    return await _control(gateway, caller, execution_id, "signal", body or SignalRequest(), key, signal)
+
+
+async def _control(
+    gateway: Gateway,
+    caller: Caller,
+    execution_id: str,
+    action: Literal["cancel", "pause", "resume", "signal"],
+    body: ControlRequest,
+    key: str | None,
+    signal: str = "",
+) -> Answer:
     found = await find(gateway, caller, execution_id)
-    request = request_id(caller, f"executions/{execution_id}/cancel", key)
-    if found["status"] in TERMINAL - {"cancelled"}:
+    request = request_id(caller, f"executions/{execution_id}/{action}/{signal}", key)
+    done = action == "cancel" and found["status"] == "cancelled"
+    if found["status"] in TERMINAL and not done:
         raise conflict("ALREADY_FINISHED", f"The execution has ended: {found['status']}.")
-    if found["status"] != "cancelled":
+    if not done:
         gateway.recent.check(request, key, body.model_dump())
         message = ExecutionControlled(
             **caller.tenant.model_dump(),
@@ -106,8 +156,10 @@ async def cancel_execution(
             occurred_at=utc(gateway.now()),
             execution_id=execution_id,
             workflow_id=found["workflow_id"],
-            action="cancel",
+            action=action,
             reason=body.reason,
+            signal=signal,
+            data=body.data if isinstance(body, SignalRequest) else None,
         )
         await gateway.publisher.publish(EXECUTION_CONTROLLED, execution_id, message)
     answer = {"execution_id": execution_id, "workflow_id": found["workflow_id"], "status": found["status"]}
