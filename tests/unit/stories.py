@@ -71,7 +71,7 @@ class Workflow(Story):
 
     def __init__(self, *steps: dict[str, Any], input: Any = None, **document: Any) -> None:
         definitions = Definitions()
-        definition = {"name": "w", "steps": list(steps), **document}
+        definition = {"name": "w", **({"steps": list(steps)} if steps else {}), **document}
         defined = WorkflowDefined(
             event_id="w@1", occurred_at=utc(BEGAN), workflow_id="w", version=1, name="w", definition=definition
         )

@@ -69,7 +69,6 @@ MISTAKES = [
         "from 1 to 100",
     ),
     ({"name": "x", "tasks": [{"agent": "writer", "timeout_seconds": -1}]}, "tasks[0].timeout_seconds", "must be from"),
-    ({"name": "x", "tasks": [{"agent": "writer", "depends_on": "y"}]}, "tasks", "not supported yet"),
     (flow(step("a", next_steps=["b"]), step("b", next_steps=["a"])), "steps[0]", "wait for each other: a -> b -> a"),
     (flow(step("a", next_steps=["bb"]), step("b1")), "steps[0].next_steps[0]", "there is no step 'bb'"),
     (flow(step("a"), step("a")), "steps[1].step_id", "has the id 'a' already"),

@@ -1,4 +1,4 @@
-"""Expressions: Google's CEL over `input, context, steps, previous_output, loop, now`, with a fast road for plain paths.
+"""Expressions: Google's CEL over `input, user_input, context, steps, previous_output, loop, now`; a fast road for plain paths.
 
 A path (`steps.draft.output.title`, `input.items[0]`) walks JSON objects and lists and nothing else. Anything more is CEL,
 compiled once; its context holds only what the expression names, since converting everything is what would cost time.
@@ -16,7 +16,7 @@ from cel_expr_python import cel
 Path = tuple[str, ...]
 Scope = Mapping[str, Any]
 
-ROOTS = ("input", "context", "steps", "previous_output", "loop", "now")
+ROOTS = ("input", "user_input", "context", "steps", "previous_output", "loop", "now")
 MAX_LENGTH = 4096
 MAX_DEPTH = 40
 MAX_STRING_FOR_REGEX = 10_000

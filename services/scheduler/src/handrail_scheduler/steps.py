@@ -33,11 +33,17 @@ def scope_of(decision: Decision, node: Node, references: frozenset[tuple[str, ..
     wanted = {path[1] for path in references if path[0] == "steps" and len(path) > 1}
     return {
         "input": state.input,
+        "user_input": _user_input(state.input),
         "context": state.context,
         "steps": {step_id: _seen(state, step_id) for step_id in wanted if step_id in state.steps},
         "previous_output": _previous_output(state, node),
         "now": utc(decision.now).isoformat(),
     }
+
+
+def _user_input(given: Any) -> Any:
+    """What the user said: the input's message, or the whole input where it has none."""
+    return given.get("message", given) if isinstance(given, dict) else given
 
 
 def _seen(state: Execution, step_id: str) -> dict[str, Any]:

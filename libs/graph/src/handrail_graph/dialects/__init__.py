@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
-from handrail_graph.dialects import steps, tasks
+from handrail_graph.dialects import definition, dependencies, steps, tasks
 from handrail_graph.graph import Graph
 from handrail_graph.problems import DefinitionError, Problem
 
@@ -13,7 +13,9 @@ MAX_DEPTH = 32
 
 Compile = Callable[[Mapping[str, Any], Container[str] | None], Graph]
 DIALECTS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Compile], ...] = (
+    ("dependencies", dependencies.recognises, dependencies.compile_document),
     ("tasks", tasks.recognises, tasks.compile_document),
+    ("definition", definition.recognises, definition.compile_document),
     ("steps", steps.recognises, steps.compile_document),
 )
 

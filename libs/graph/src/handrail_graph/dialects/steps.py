@@ -1,10 +1,10 @@
 """Steps: an explicit graph by `next_steps` and `else_steps`."""
 
-import re
 from collections.abc import Container, Mapping
 from typing import Any
 
-from handrail_graph.build import MAX_STEPS, Draft, build, read_retry
+from handrail_graph.build import Draft, build, read_retry
+from handrail_graph.dialects.common import StepIds, document_name, items
 from handrail_graph.graph import Graph, Node, StepType
 from handrail_graph.parameters import READERS, TEN_YEARS, read_cases
 from handrail_graph.problems import Problems, closest, shown
@@ -16,7 +16,6 @@ STEP_FIELDS = (
 LATER = ("loop", "tool_call", "sub_workflow")
 BRANCHING = (StepType.CONDITION, StepType.SWITCH)
 OWN_TIMEOUT = (StepType.AGENT_EXECUTION, StepType.API_CALL, StepType.SIGNAL)
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -26,20 +25,12 @@ def recognises(document: Mapping[str, Any]) -> bool:
 def compile_document(document: Mapping[str, Any], known_agents: Container[str] | None) -> Graph:
     problems = Problems()
     problems.unknown_fields(document, DOCUMENT_FIELDS, "")
-    name = problems.text(document, "name", "")
-    if not name.strip() and not problems.found:
-        problems.add("name", "missing", "give the workflow a name")
-    raw = document.get("steps")
-    if not isinstance(raw, list) or not raw:
-        problems.add("steps", "missing", "give at least one step")
-        raw = []
-    if len(raw) > MAX_STEPS:
-        problems.add("steps", "too_many", f"a workflow may have {MAX_STEPS} steps; this one has {len(raw)}")
-        raw = []
+    name = document_name(document, problems)
+    raw = items(document, "steps", "give at least one step", problems)
     drafts: list[Draft] = []
-    seen: dict[str, str] = {}
+    ids = StepIds(problems)
     for index, step in enumerate(raw):
-        draft = _step(step, f"steps[{index}]", seen, problems)
+        draft = _step(step, f"steps[{index}]", ids, problems)
         if draft is not None:
             drafts.append(draft)
     return build(
@@ -53,12 +44,12 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
     )
 
 
-def _step(raw: Any, path: str, seen: dict[str, str], problems: Problems) -> Draft | None:
+def _step(raw: Any, path: str, ids: StepIds, problems: Problems) -> Draft | None:
     if not isinstance(raw, Mapping):
         problems.add(path, "wrong_type", "a step is an object with 'step_id', 'step_type' and 'parameters'")
         return None
     problems.unknown_fields(raw, STEP_FIELDS, path)
-    step_id = _step_id(raw, path, seen, problems)
+    step_id = ids.read(raw, "step_id", path)
     kind = _step_type(raw, path, problems)
     if step_id is None or kind is None:
         return None
@@ -83,19 +74,6 @@ def _step(raw: Any, path: str, seen: dict[str, str], problems: Problems) -> Draf
         )
     agent_path = inside + ("agent" if "agent" in parameters and "agent_id" not in parameters else "agent_id")
     return Draft(node, path, parameters_path=f"{path}.parameters", agent_path=agent_path)
-
-
-def _step_id(raw: Mapping[str, Any], path: str, seen: dict[str, str], problems: Problems) -> str | None:
-    step_id = raw.get("step_id")
-    if not isinstance(step_id, str) or not _ID.fullmatch(step_id):
-        rule = "an id has 1 to 100 letters, digits, '_' or '-', and begins with a letter or digit"
-        problems.add(f"{path}.step_id", "bad_id", f"{rule}; this one is {shown(step_id)}")
-        return None
-    if step_id in seen:
-        problems.add(f"{path}.step_id", "duplicate_id", f"{seen[step_id]} has the id {step_id!r} already")
-        return None
-    seen[step_id] = path
-    return step_id
 
 
 def _step_type(raw: Mapping[str, Any], path: str, problems: Problems) -> StepType | None:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Container, Mapping
 from typing import Any
 
-from handrail_graph.build import MAX_STEPS, Draft, build, read_retry
+from handrail_graph.build import Draft, build, read_retry
+from handrail_graph.dialects.common import document_name, items
 from handrail_graph.graph import AgentParameters, Graph, Node, StepType
 from handrail_graph.parameters import PREVIOUS, TEN_YEARS
 from handrail_graph.problems import Problems
@@ -15,25 +16,14 @@ TASK_FIELDS = ("agent", "input", "name", "retry", "timeout_seconds")
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
-    tasks = document.get("tasks")
-    return "tasks" in document and not (
-        isinstance(tasks, list) and any(isinstance(task, Mapping) and "depends_on" in task for task in tasks)
-    )
+    return "tasks" in document
 
 
 def compile_document(document: Mapping[str, Any], known_agents: Container[str] | None) -> Graph:
     problems = Problems()
     problems.unknown_fields(document, DOCUMENT_FIELDS, "")
-    name = problems.text(document, "name", "")
-    if not name.strip() and isinstance(document.get("name", ""), str) and not problems.found:
-        problems.add("name", "missing", "give the workflow a name")
-    raw = document.get("tasks")
-    if not isinstance(raw, list) or not raw:
-        problems.add("tasks", "missing", 'give at least one task: {"agent": ..., "input": ...}')
-        raw = []
-    if len(raw) > MAX_STEPS:
-        problems.add("tasks", "too_many", f"a workflow may have {MAX_STEPS} tasks; this one has {len(raw)}")
-        raw = []
+    name = document_name(document, problems)
+    raw = items(document, "tasks", 'give at least one task: {"agent": ..., "input": ...}', problems)
     drafts = [_task(task, index, len(raw), problems) for index, task in enumerate(raw)]
     return build(
         [draft for draft in drafts if draft is not None],

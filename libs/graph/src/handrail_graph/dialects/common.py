@@ -1,0 +1,50 @@
+"""What all dialects read in the same way."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from handrail_graph.build import MAX_STEPS
+from handrail_graph.problems import Problems, shown
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+def document_name(document: Mapping[str, Any], problems: Problems) -> str:
+    name = problems.text(document, "name", "")
+    if not name.strip() and isinstance(document.get("name", ""), str) and not problems.found:
+        problems.add("name", "missing", "give the workflow a name")
+    return name
+
+
+def items(document: Mapping[str, Any], field: str, missing: str, problems: Problems) -> list[Any]:
+    """The list of steps or tasks; empty, and reported, if there is none or it is too long."""
+    raw = document.get(field)
+    if not isinstance(raw, list) or not raw:
+        problems.add(field, "missing", missing)
+        return []
+    if len(raw) > MAX_STEPS:
+        problems.add(field, "too_many", f"a workflow may have {MAX_STEPS} {field}; this one has {len(raw)}")
+        return []
+    return raw
+
+
+@dataclass
+class StepIds:
+    """Well formed, and each once."""
+
+    problems: Problems
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def read(self, raw: Mapping[str, Any], name: str, path: str) -> str | None:
+        step_id = raw.get(name)
+        if not isinstance(step_id, str) or not _ID.fullmatch(step_id):
+            rule = "an id has 1 to 100 letters, digits, '_' or '-', and begins with a letter or digit"
+            self.problems.add(f"{path}.{name}", "bad_id", f"{rule}; this one is {shown(step_id)}")
+            return None
+        if step_id in self.seen:
+            self.problems.add(f"{path}.{name}", "duplicate_id", f"{self.seen[step_id]} has the id {step_id!r} already")
+            return None
+        self.seen[step_id] = path
+        return step_id

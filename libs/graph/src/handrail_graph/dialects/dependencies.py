@@ -1,0 +1,95 @@
+"""Tasks that name what they depend on (`depends_on`): a graph with joins."""
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+from handrail_graph.build import Draft, build, read_retry
+from handrail_graph.dialects.common import StepIds, document_name, items
+from handrail_graph.graph import AgentParameters, Graph, Node, StepType
+from handrail_graph.parameters import PREVIOUS, TEN_YEARS
+from handrail_graph.problems import Problems, closest, shown
+from handrail_graph.templates import compile_template
+
+DOCUMENT_FIELDS = ("name", "description", "tasks", "timeout_seconds", "id", "category", "tags")
+TASK_FIELDS = (
+    "id",
+    "agent_id",
+    "agent",
+    "name",
+    "description",
+    "depends_on",
+    "input",
+    "metadata",
+    "retry",
+    "timeout_seconds",
+)
+SEEN_BY_PEOPLE = ("workflow_id", "status", "priority", "created_at", "updated_at", "due_date", "progress")
+"""What a task is shown with; it does not change how the workflow runs."""
+
+
+def recognises(document: Mapping[str, Any]) -> bool:
+    tasks = document.get("tasks")
+    return isinstance(tasks, list) and any(isinstance(task, Mapping) and "depends_on" in task for task in tasks)
+
+
+def compile_document(document: Mapping[str, Any], known_agents: Container[str] | None) -> Graph:
+    problems = Problems()
+    problems.unknown_fields(document, DOCUMENT_FIELDS, "")
+    name = document_name(document, problems)
+    raw = items(
+        document, "tasks", 'give at least one task: {"id": ..., "agent_id": ..., "depends_on": [...]}', problems
+    )
+    ids = StepIds(problems)
+    tasks: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for index, task in enumerate(raw):
+        path = f"tasks[{index}]"
+        if not isinstance(task, Mapping):
+            problems.add(path, "wrong_type", "a task is an object with 'id', 'agent_id' and 'depends_on'")
+        elif (task_id := ids.read(task, "id", path)) is not None:
+            problems.unknown_fields(task, (*TASK_FIELDS, *SEEN_BY_PEOPLE), path)
+            tasks[task_id] = (path, task)
+    following: dict[str, list[str]] = {task_id: [] for task_id in tasks}
+    for task_id, (path, task) in tasks.items():
+        for index, before in enumerate(problems.texts(task, "depends_on", f"{path}.")):
+            if before in following:
+                following[before].append(task_id)
+            else:
+                where, hint = f"{path}.depends_on[{index}]", closest(before, tasks)
+                problems.add(where, "missing_step", f"there is no task {shown(before)}{hint}")
+    drafts = [
+        _task(task, task_id, path, tuple(following[task_id]), problems) for task_id, (path, task) in tasks.items()
+    ]
+    return build(
+        drafts,
+        name=name,
+        description=problems.text(document, "description", "", most=1000),
+        dialect="dependencies",
+        timeout_seconds=problems.number(document, "timeout_seconds", "", least=0.001, most=TEN_YEARS),
+        known_agents=known_agents,
+        problems=problems,
+    )
+
+
+def _task(raw: Mapping[str, Any], task_id: str, path: str, following: tuple[str, ...], problems: Problems) -> Draft:
+    field = "agent" if "agent" in raw and "agent_id" not in raw else "agent_id"
+    agent = problems.text(raw, field, f"{path}.")
+    if not agent and isinstance(raw.get(field, ""), str):
+        problems.add(f"{path}.{field}", "missing", "name the agent that does this task")
+    name = problems.text(raw, "name", f"{path}.", default=task_id)
+    told = {
+        "name": name,
+        "description": problems.text(raw, "description", f"{path}.", most=10_000),
+        "metadata": problems.mapping(raw, "metadata", f"{path}."),
+        "previous_output": PREVIOUS,
+    }
+    template = problems.expression(compile_template, raw.get("input", told), f"{path}.input", PREVIOUS)
+    node = Node(
+        id=task_id,
+        type=StepType.AGENT_EXECUTION,
+        name=name,
+        parameters=AgentParameters(agent, template),
+        next=following,
+        retry=read_retry(raw, f"{path}.", problems),
+        timeout_seconds=problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS),
+    )
+    return Draft(node, path, next_path="id", parameters_path=f"{path}.input", agent_path=f"{path}.{field}")
