@@ -232,6 +232,44 @@ class TestExecutions:
         assert [event["n"] for event in events] == [1, 2, 3, 4]
         assert [event["type"] for event in events][-1] == "execution.completed"
 
+    async def test_why_and_timeline_follow_the_execution(self, gateway: World, client: httpx2.AsyncClient) -> None:
+        execution = await started(client, await created(client))
+        url, story = f"/api/v1/executions/{execution}", Story(gateway, execution)
+        await story.begins()
+        await until_status(client, execution, "running")
+        reason = answer(await client.get(f"{url}/why"), 200, schemas.Why)
+        assert reason["why"].startswith("Step ")
+        assert reason["waits"][0]["step"] in reason["why"]
+        await story.finishes_step()
+        await story.ends()
+        await until_status(client, execution, "completed")
+        reason = answer(await client.get(f"{url}/why"), 200, schemas.Why)
+        assert (reason["why"], reason["waits"]) == ("It waits for nothing: it has ended (completed).", [])
+        told = answer(await client.get(f"{url}/timeline"), 200, schemas.Timeline)
+        assert [(attempt["attempt"], attempt["outcome"]) for attempt in told["attempts"]] == [(1, "completed")]
+        assert told["attempts"][0]["seconds"] <= told["seconds"]
+
+    @pytest.mark.parametrize(
+        ("path", "body", "wish"),
+        [
+            ("pause", {"reason": "look first"}, {"action": "pause", "reason": "look first"}),
+            ("resume", {}, {"action": "resume"}),
+            ("signals/paid", {"data": {"n": 1}}, {"action": "signal", "signal": "paid", "data": {"n": 1}}),
+        ],
+    )
+    async def test_steering_is_a_wish_on_the_topic(
+        self, gateway: World, client: httpx2.AsyncClient, path: str, body: Any, wish: dict[str, Any]
+    ) -> None:
+        execution = await started(client, await created(client))
+        url, key = f"/api/v1/executions/{execution}/{path}", {"Idempotency-Key": str(uuid4())}
+        answers = [
+            answer(await client.post(url, json=body, headers=key), 202, schemas.ControlAccepted) for _ in range(2)
+        ]
+        assert answers[0]["request_id"] == answers[1]["request_id"]
+        said = await gateway.records("execution.controlled", execution)
+        assert {record["event_id"] for record in said} == {answers[0]["request_id"]}
+        assert wish.items() <= said[0].items()
+
     async def test_a_cancellation_is_a_wish_on_the_topic(self, gateway: World, client: httpx2.AsyncClient) -> None:
         execution = await started(client, await created(client))
         response = await client.post(f"/api/v1/executions/{execution}/cancel", json={"reason": "changed my mind"})

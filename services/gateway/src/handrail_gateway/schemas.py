@@ -184,6 +184,44 @@ class HistoryEvent(BaseModel):
     type: str
 
 
+class Wait(BaseModel):
+    """`for`: agent, approval, signal, timer, retry or scheduler."""
+
+    step: str
+    for_: str = Field(alias="for")
+    since: datetime | None
+    until: datetime | None
+    sentence: str
+
+
+class Why(BaseModel):
+    execution_id: str
+    status: ExecutionStatus
+    why: str
+    waits: list[Wait]
+
+
+class Attempt(BaseModel):
+    """Of a step that was skipped only `ended_at` and `outcome` are told; of one that goes on, no end."""
+
+    step: str
+    step_type: str | None
+    attempt: int
+    waits_for: str | None
+    agent: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None
+    outcome: str | None
+
+
+class Timeline(BaseModel):
+    execution_id: str
+    status: ExecutionStatus
+    seconds: float
+    attempts: list[Attempt]
+
+
 class HistoryPage(BaseModel):
     items: list[HistoryEvent]
     next_cursor: str | None

@@ -9,7 +9,7 @@ from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import utc
 from handrail_contracts.topics import EXECUTION_CONTROLLED
 
-from handrail_gateway.answers import Answer, renamed
+from handrail_gateway.answers import Answer, parsed, renamed
 from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.executions import find
@@ -25,9 +25,14 @@ from handrail_gateway.schemas import (
     ExecutionStatus,
     HistoryPage,
     SignalRequest,
+    Timeline,
+    Why,
 )
 from handrail_gateway.sse import ExecutionStream, StreamResponse
 from handrail_gateway.streaming import START, TERMINAL, frames_of, parse_position
+from handrail_gateway.understanding import timeline, why
+
+TIMELINE_EVENTS = 10_000
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
@@ -79,6 +84,26 @@ async def list_events(
     events = [event for row in rows for event in _events_of(row) if event["n"] > (after or 0)]
     next_cursor = encode_cursor(events[limit - 1]["n"]) if len(events) > limit else None
     return Answer({"items": events[:limit], "next_cursor": next_cursor})
+
+
+@router.get("/{execution_id}/why", response_model=Why)
+async def explain(execution_id: ExecutionId, gateway: GatewayDep, caller: CallerDep) -> Answer:
+    """What the execution is waiting for, in one sentence and wait by wait."""
+    row = await find(gateway, caller, execution_id, "execution_with_steps")
+    return Answer({"execution_id": execution_id, **why(row, parsed(row["steps"]))})
+
+
+@router.get("/{execution_id}/timeline", response_model=Timeline)
+async def get_timeline(execution_id: ExecutionId, gateway: GatewayDep, caller: CallerDep) -> Answer:
+    """Where the time went: every attempt of every step, in the order in which they began; the latest 10,000 events count."""
+    row = await find(gateway, caller, execution_id)
+    whose = (caller.organization_id, caller.project_id, execution_id)
+    after = max(0, (row["last_n"] or 0) - TIMELINE_EVENTS)
+    rows = await gateway.database.fetch("history", *whose, after, TIMELINE_EVENTS)
+    attempts = timeline(event for found in rows for event in _events_of(found))
+    ended = row["completed_at"] or utc(gateway.now())
+    seconds = round((ended - row["started_at"]).total_seconds(), 6)
+    return Answer({"execution_id": execution_id, "status": row["status"], "seconds": seconds, "attempts": attempts})
 
 
 def _events_of(row: Row) -> list[dict[str, Any]]:
