@@ -120,6 +120,57 @@ class TestWorkflows:
                 cursor = f"&cursor={body['next_cursor']}"
         assert seen == made[::-1]
 
+    async def test_versions_are_listed_compared_and_restored(self, client: httpx2.AsyncClient) -> None:
+        def document(seconds: int, *more: dict[str, Any]) -> dict[str, Any]:
+            delay = {"step_id": "d", "step_type": "delay", "parameters": {"seconds": seconds}, "next_steps": []}
+            return {"name": "v", "steps": [*more, delay]}
+
+        workflow = await created(client, document(1))
+        url = f"/api/v1/workflows/{workflow}"
+        other = {"step_id": "e", "step_type": "delay", "parameters": {"seconds": 5}, "next_steps": ["d"]}
+        answer(await client.put(url, json=document(2, other)), 200, schemas.Workflow)
+        told = answer(await client.get(f"{url}/diff?from=1&to=2"), 200, schemas.Differences)
+        assert [(change["path"], change["kind"], change["before"], change["after"]) for change in told["changes"]] == [
+            ("steps[d].parameters.seconds", "changed", 1, 2),
+            ("steps[e]", "added", None, other),
+        ]
+        restored = answer(await client.post(f"{url}/versions/1/restore"), 200, schemas.Workflow)
+        assert (restored["version"], restored["definition"]) == (3, document(1))
+        first = answer(await client.get(f"{url}/versions?limit=2"), 200, schemas.VersionPage)
+        rest = answer(
+            await client.get(f"{url}/versions?limit=2&cursor={first['next_cursor']}"), 200, schemas.VersionPage
+        )
+        assert [item["version"] for item in first["items"] + rest["items"]] == [3, 2, 1]
+        assert {item["saved_by"] for item in first["items"]} == {"ada"}
+        problem(await client.get(f"{url}/diff?from=1&to=9"), 404, "NOT_FOUND")
+
+    async def test_stats_tell_how_executions_went(self, gateway: World, client: httpx2.AsyncClient) -> None:
+        workflow = await created(client)
+        url = f"/api/v1/workflows/{workflow}/stats"
+        nothing = answer(await client.get(url), 200, schemas.WorkflowStats)
+        assert (nothing["executions"], nothing["success_rate"], nothing["p50_seconds"]) == ({}, None, None)
+        execution = await started(client, workflow)
+        story = Story(gateway, execution, workflow)
+        await story.begins()
+        await story.finishes_step()
+        await story.ends()
+        await until_status(client, execution, "completed")
+        stats = answer(await client.get(url), 200, schemas.WorkflowStats)
+        assert (stats["executions"], stats["success_rate"]) == ({"completed": 1}, 1.0)
+        assert [(step["completed"], step["failed"]) for step in stats["steps"]] == [(1, 0)]
+
+    async def test_every_dialect_is_accepted(self, client: httpx2.AsyncClient) -> None:
+        depends = [
+            {"id": "a", "agent_id": "helper"},
+            {"id": "b", "agent_id": "helper", "depends_on": ["a"]},
+        ]
+        entry = {"name": "e", "entry_step": "a", "steps": [{"id": "a", "type": "agent", "agent_id": "helper"}]}
+        for body in ({"name": "d", "tasks": depends}, entry):
+            saved = await client.post("/api/v1/workflows", json=body)
+            assert saved.status_code == 201, saved.text
+            read = answer(await client.get(f"/api/v1/workflows/{saved.json()['id']}"), 200, schemas.Workflow)
+            assert read["definition"] == body
+
     async def test_validation_stores_nothing(self, client: httpx2.AsyncClient) -> None:
         workflow = await created(client)
         good = answer(await client.post(f"/api/v1/workflows/{workflow}/validate"), 200, schemas.Validation)

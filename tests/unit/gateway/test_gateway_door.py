@@ -28,7 +28,7 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 def filled(path: str) -> str:
-    for name in ("workflow_id", "execution_id", "approval_id", "name", "signal"):
+    for name in ("workflow_id", "execution_id", "approval_id", "name", "signal", "version"):
         path = path.replace(f"{{{name}}}", "x")
     assert "{" not in path, f"give {path} a value in this test"
     return path

@@ -18,7 +18,7 @@ class Request(BaseModel):
 
 
 class Document(BaseModel):
-    """A workflow definition, in any dialect: seed 002's `steps` or seed 001's `tasks`. The rest is the compiler's to judge."""
+    """A workflow definition, in any of the four dialects. The rest is the compiler's to judge."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -114,6 +114,51 @@ class WorkflowSummary(BaseModel):
 
 class Workflow(WorkflowSummary):
     definition: JsonObject
+
+
+class VersionSummary(BaseModel):
+    version: int
+    name: str
+    active: bool
+    saved_by: str
+    saved_at: datetime
+
+
+class VersionPage(BaseModel):
+    items: list[VersionSummary]
+    next_cursor: str | None
+
+
+class Difference(BaseModel):
+    """In `path`, steps and tasks are named by their id: `steps[review].parameters.message`."""
+
+    path: str
+    kind: Literal["added", "removed", "changed"]
+    before: Any
+    after: Any
+
+
+class Differences(BaseModel):
+    changes: list[Difference]
+
+
+class StepStats(BaseModel):
+    step_id: str
+    completed: int
+    failed: int
+    skipped: int
+    p50_seconds: float | None
+    p95_seconds: float | None
+
+
+class WorkflowStats(BaseModel):
+    """`executions` by status; `success_rate` of those that ended by themselves; durations of those that completed."""
+
+    executions: dict[str, int]
+    success_rate: float | None
+    p50_seconds: float | None
+    p95_seconds: float | None
+    steps: list[StepStats]
 
 
 class WorkflowPage(BaseModel):

@@ -63,3 +63,37 @@ WHERE w.active
   AND ($3::timestamptz IS NULL OR w.updated_at < $3 OR (w.updated_at = $3 AND w.workflow_id > $4::text))
 ORDER BY w.updated_at DESC, w.workflow_id
 LIMIT $5
+
+-- name: list_versions
+SELECT version, name, active, user_id AS saved_by, created_at AS saved_at
+FROM workflow_versions
+WHERE organization_id = $1 AND project_id = $2 AND workflow_id = $3 AND ($4::integer IS NULL OR version < $4)
+ORDER BY version DESC
+LIMIT $5
+
+-- name: stats_by_status
+SELECT status, count(*) AS count
+FROM executions
+WHERE organization_id = $1 AND project_id = $2 AND workflow_id = $3
+GROUP BY status
+
+-- name: stats_of_durations
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM completed_at - started_at)) AS p50_seconds,
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM completed_at - started_at)) AS p95_seconds
+FROM executions
+WHERE organization_id = $1 AND project_id = $2 AND workflow_id = $3 AND status = 'completed'
+
+-- name: stats_by_step
+SELECT s.step_id,
+       count(*) FILTER (WHERE s.status = 'completed') AS completed,
+       count(*) FILTER (WHERE s.status = 'failed') AS failed,
+       count(*) FILTER (WHERE s.status = 'skipped') AS skipped,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM s.completed_at - s.started_at))
+           FILTER (WHERE s.status = 'completed') AS p50_seconds,
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM s.completed_at - s.started_at))
+           FILTER (WHERE s.status = 'completed') AS p95_seconds
+FROM executions e
+JOIN steps s USING (execution_id)
+WHERE e.organization_id = $1 AND e.project_id = $2 AND e.workflow_id = $3
+GROUP BY s.step_id
+ORDER BY min(s.first_n), s.step_id

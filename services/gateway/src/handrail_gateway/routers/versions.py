@@ -1,0 +1,84 @@
+"""The versions of a workflow, and how its executions went."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from handrail_gateway import definitions
+from handrail_gateway.answers import Answer, parsed
+from handrail_gateway.auth import Caller
+from handrail_gateway.database import Row
+from handrail_gateway.differences import differences
+from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
+from handrail_gateway.idempotency import Key
+from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
+from handrail_gateway.problems import not_found
+from handrail_gateway.routers.workflows import WorkflowId, detail
+from handrail_gateway.schemas import Differences, VersionPage, Workflow, WorkflowStats
+
+router = APIRouter(prefix="/workflows/{workflow_id}", tags=["workflows"])
+
+Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
+
+
+async def find_version(gateway: Gateway, caller: Caller, workflow_id: str, version: int) -> Row:
+    whose = (caller.organization_id, caller.project_id, workflow_id)
+    row = await gateway.database.row("workflow_version", *whose, version)
+    if row is None:
+        raise not_found("version of the workflow", f"{workflow_id}@{version}")
+    return row
+
+
+@router.get("/versions", response_model=VersionPage)
+async def list_versions(
+    workflow_id: WorkflowId, gateway: GatewayDep, caller: CallerDep, limit: Limit = 50, cursor: CursorText = None
+) -> Answer:
+    """The newest first. Executions keep the version that they began with."""
+    await definitions.newest(gateway, caller, workflow_id)
+    (before,) = decode_cursor(cursor, int)
+    whose = (caller.organization_id, caller.project_id, workflow_id)
+    rows = await gateway.database.fetch("list_versions", *whose, before, limit + 1)
+    kept, next_cursor = page(rows, limit, lambda row: (row["version"],))
+    return Answer({"items": kept, "next_cursor": next_cursor})
+
+
+@router.get("/diff", response_model=Differences)
+async def compare_versions(
+    workflow_id: WorkflowId,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    old: Annotated[int, Query(alias="from", ge=1, le=2**31 - 1)],
+    new: Annotated[int, Query(alias="to", ge=1, le=2**31 - 1)],
+) -> Answer:
+    """What changed between two versions; steps and tasks are matched by their id."""
+    before, after = [
+        parsed((await find_version(gateway, caller, workflow_id, version))["definition"]) for version in (old, new)
+    ]
+    return Answer({"changes": list(differences(before, after))})
+
+
+@router.post("/versions/{version}/restore", response_model=Workflow)
+async def restore_version(
+    workflow_id: WorkflowId, version: Version, gateway: GatewayDep, caller: CallerDep, key: Key = None
+) -> Answer:
+    """Saves the definition of an earlier version as the newest one."""
+    document = parsed((await find_version(gateway, caller, workflow_id, version))["definition"])
+    await definitions.check(gateway, caller, document)
+    row = await definitions.save_next(gateway, caller, workflow_id, document, key)
+    if row is None:
+        raise not_found("workflow", workflow_id)
+    return Answer(detail(row))
+
+
+@router.get("/stats", response_model=WorkflowStats)
+async def get_stats(workflow_id: WorkflowId, gateway: GatewayDep, caller: CallerDep) -> Answer:
+    """How its executions went, and how long they and their steps took; those that go on count by status only."""
+    await definitions.newest(gateway, caller, workflow_id)
+    whose = (caller.organization_id, caller.project_id, workflow_id)
+    counts = {row["status"]: row["count"] for row in await gateway.database.fetch("stats_by_status", *whose)}
+    times = await gateway.database.row("stats_of_durations", *whose)
+    steps = await gateway.database.fetch("stats_by_step", *whose)
+    ended = sum(counts.get(status, 0) for status in ("completed", "failed", "timeout"))
+    rate = counts.get("completed", 0) / ended if ended else None
+    durations = {"p50_seconds": None, "p95_seconds": None} if times is None else dict(times)
+    return Answer({"executions": counts, "success_rate": rate, **durations, "steps": [dict(row) for row in steps]})
