@@ -29,6 +29,8 @@ def _parameters(r: random.Random, kind: str) -> dict[str, Any]:
             return {"name": r.choice(SIGNALS), **limit}
         case "parallel":
             return {}
+        case "loop":
+            return _turns(r)
         case _:
             choices = {
                 "on_timeout": r.choice(["fail", "approve", "reject"]),
@@ -50,7 +52,24 @@ KINDS = (
     "switch",
     "parallel",
     "signal",
+    "loop",
 )
+
+
+def _turns(r: random.Random) -> dict[str, Any]:
+    """One to three steps a turn, sometimes with a branch that is not taken, sometimes with a loop inside."""
+    kind = r.choice(["agent_execution", "agent_execution", "data_transform", "delay", "signal"])
+    last = {"step_id": "last", "step_type": kind, "parameters": _parameters(r, kind)}
+    body: list[dict[str, Any]] = [last]
+    if r.random() < 0.4:
+        condition = {"condition": "loop.index > 0 || input.n > 4"}
+        body.insert(0, {"step_id": "check", "step_type": "condition", "parameters": condition, "next_steps": ["last"]})
+    elif r.random() < 0.2:
+        inside = {"over": [1, 2], "steps": [{"step_id": "deep", "step_type": "delay", "parameters": {"seconds": 1}}]}
+        body.insert(0, {"step_id": "inner", "step_type": "loop", "parameters": inside, "next_steps": ["last"]})
+    if r.random() < 0.3:
+        return {"until": f"loop.index >= {r.randrange(3)}", "max_iterations": r.randint(2, 3), "steps": body}
+    return {"over": list(range(r.randrange(4))), "max_parallel": r.randint(1, 3), "steps": body}
 
 
 def _cases(r: random.Random, later: list[int]) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class ExecutionRejected(ExecutionEvent):
 class StepStarted(ExecutionEvent):
     """An attempt began. `waits_for` says who wakes it; `wake_at` is the due time of a delay, `deadline` its time-out.
 
-    A step that waits for a signal has the signal's name as its input.
+    A step that waits for a signal has the signal's name as its input, a loop its items (none if it runs until something
+    holds). A step inside a loop is named with its turn: `LOOP[TURN].STEP`, turns counted from 0.
     """
 
     type: Literal["step.started"] = "step.started"
@@ -53,7 +54,7 @@ class StepStarted(ExecutionEvent):
     step_type: str
     run_id: str
     attempt: int
-    waits_for: Literal["agent", "approval", "timer", "signal"] | None = None
+    waits_for: Literal["agent", "approval", "timer", "signal", "loop"] | None = None
     agent: str | None = None
     input: Any = None
     deadline: AwareDatetime | None = None

@@ -74,7 +74,7 @@ MISTAKES = [
     (flow(step("a"), step("a")), "steps[1].step_id", "has the id 'a' already"),
     (flow(step("no spaces")), "steps[0].step_id", "letters, digits"),
     (flow(step("a", step_type="dely")), "steps[0].step_type", "did you mean 'delay'?"),
-    (flow(step("a", step_type="loop")), "steps[0].step_type", "not supported yet"),
+    (flow(step("a", step_type="tool_call")), "steps[0].step_type", "not supported yet"),
     (flow(step("a", parameters={"seconds": "soon {{"})), "steps[0].parameters.seconds", "never closed"),
     (flow(step("a", else_steps=["b"]), step("b")), "steps[0].else_steps", "only a condition"),
     (flow(agent(input="{{steps.later.output}}"), step("later")), "steps[0].parameters", "does not come before"),

@@ -92,6 +92,110 @@ def test_a_signal_that_does_not_come_in_time(on_timeout: str, last: str) -> None
     assert last in story.wait(1)
 
 
+def loop(*body: dict[str, Any], **parameters: Any) -> dict[str, Any]:
+    return {
+        "step_id": "each",
+        "step_type": "loop",
+        "parameters": {"steps": list(body), **parameters},
+        "next_steps": ["after"],
+    }
+
+
+def test_a_loop_goes_through_its_items_one_by_one() -> None:
+    body = agent("work", parameters={"input": {"item": "{{loop.item}}", "index": "{{loop.index}}"}})
+    story = Workflow(loop(body, over="{{input.items}}"), agent("after"), input={"items": ["x", "y"]})
+    assert story.begun() == ["each", "each[0].work"]
+    story.answer("each[0].work", "X")
+    assert story.requests()[-1].input == {"item": "y", "index": 1}
+    story.answer("each[1].work", "Y")
+    assert story.requests()[-1].input == ["X", "Y"]
+    assert story.answer("after", "done")[-1] == "execution.completed"
+
+
+def test_a_loop_has_as_many_turns_open_as_it_may() -> None:
+    story = Workflow(loop(agent("work"), over="{{input}}", max_parallel=2), agent("after"), input=[1, 2, 3])
+    assert story.begun() == ["each", "each[0].work", "each[1].work"]
+    story.answer("each[1].work", "b")
+    assert story.begun()[-1] == "each[2].work"
+    story.answer("each[2].work", "c")
+    story.answer("each[0].work", "a")
+    assert story.requests()[-1].input == ["a", "b", "c"]
+
+
+def test_the_steps_of_a_turn_see_each_other_the_item_and_what_is_outside() -> None:
+    steps = [
+        agent("first", "second"),
+        agent(
+            "second", parameters={"input": ["{{previous_output}}", "{{steps.first.output}}", "{{steps.before.output}}"]}
+        ),
+    ]
+    story = Workflow(agent("before", "each"), loop(*steps, over=[1, 2]), agent("after"))
+    story.answer("before", "B")
+    assert story.requests()[-1].input == 1
+    for turn in range(2):
+        story.answer(f"each[{turn}].first", f"F{turn}")
+        assert story.requests()[-1].input == [f"F{turn}", f"F{turn}", "B"]
+        story.answer(f"each[{turn}].second", f"S{turn}")
+    assert story.requests()[-1].input == ["S0", "S1"]
+
+
+def test_a_loop_over_nothing_is_done_at_once_and_its_neighbours_are_not_forgotten() -> None:
+    split = {"step_id": "split", "step_type": "parallel", "next_steps": ["each", "beside"]}
+    story = Workflow(split, loop(agent("work"), over=[]), agent("after"), agent("beside"))
+    assert story.begun() == ["split", "each", "beside", "after"]
+    story.answer("after")
+    assert story.answer("beside")[-1] == "execution.completed"
+
+
+def test_a_loop_runs_until_its_condition_holds() -> None:
+    body = agent("work", parameters={"input": "{{loop.last ?? 'nothing'}}"})
+    story = Workflow(loop(body, until="loop.last.good"), agent("after"))
+    for turn, good in enumerate((False, False, True)):
+        story.answer(f"each[{turn}].work", {"good": good})
+    assert [request.input for request in story.requests()][:2] == ["nothing", {"good": False}]
+    assert story.begun()[-1] == "after"
+    assert story.requests()[-1].input == {"good": True}
+
+
+def test_a_loop_that_does_not_end_fails_at_its_limit() -> None:
+    story = Workflow(loop(agent("work"), until="false", max_iterations=3), agent("after"))
+    for turn in range(3):
+        said = story.answer(f"each[{turn}].work")
+    assert said[-1] == "execution.failed"
+    assert [event["error"]["code"] for event in story.events if event["type"] == "step.failed"] == ["LOOP_LIMIT"]
+
+
+def test_loops_in_loops() -> None:
+    inner = {
+        "step_id": "inner",
+        "step_type": "loop",
+        "parameters": {"over": "{{loop.item}}", "steps": [agent("work")]},
+    }
+    story = Workflow(loop(inner, over=[["a", "b"], ["c"]]), agent("after"))
+    for step in ("each[0].inner[0].work", "each[0].inner[1].work", "each[1].inner[0].work"):
+        assert story.begun()[-1] == step
+        story.answer(step, story.requests()[-1].input.upper())
+    assert story.requests()[-1].input == [["A", "B"], ["C"]]
+
+
+def test_a_loop_that_is_paused_begins_no_turn_and_goes_on_after_it() -> None:
+    story = Workflow(loop(agent("work"), over=[1, 2]), agent("after"))
+    story.control("pause")
+    assert story.answer("each[0].work") == ["step.completed"]
+    assert "step.started" in story.control("resume")
+    assert story.begun()[-1] == "each[1].work"
+
+
+def test_a_failed_turn_fails_the_execution_and_a_branch_not_taken_ends_its_turn() -> None:
+    check = {
+        "step_id": "check", "step_type": "condition", "parameters": {"condition": "loop.item > 1"}, "next_steps": ["work"],
+    }  # fmt: skip
+    story = Workflow(loop(check, agent("work"), over=[1, 2]), agent("after"))
+    assert story.begun() == ["each", "each[0].check", "each[1].check", "each[1].work"]
+    error = ErrorInfo(code="AGENT_ERROR", message="no", retryable=False)
+    assert story.answer("each[1].work", error=error)[-1] == "execution.failed"
+
+
 def test_while_it_is_paused_nothing_begins_and_a_resume_goes_on_where_it_stood() -> None:
     story = Workflow(agent("a", "b"), agent("b"))
     assert story.control("pause", reason="look first") == ["execution.paused"]

@@ -9,6 +9,7 @@ from handrail_graph.graph import (
     ConditionParameters,
     DelayParameters,
     Graph,
+    LoopParameters,
     Node,
     ParallelParameters,
     Parameters,
@@ -19,6 +20,7 @@ from handrail_graph.graph import (
     TransformParameters,
     TriggerParameters,
 )
+from handrail_graph.instances import instance, prefix_of, turn_of
 from handrail_graph.problems import DefinitionError, Problem
 from handrail_graph.templates import Condition, Template, compile_condition, compile_template
 
@@ -32,6 +34,7 @@ __all__ = [
     "DelayParameters",
     "ExpressionError",
     "Graph",
+    "LoopParameters",
     "Node",
     "ParallelParameters",
     "Parameters",
@@ -47,4 +50,7 @@ __all__ = [
     "compile_expression",
     "compile_template",
     "compile_workflow",
+    "instance",
+    "prefix_of",
+    "turn_of",
 ]

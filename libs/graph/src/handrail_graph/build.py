@@ -12,12 +12,14 @@ from handrail_graph.graph import (
     ConditionParameters,
     DelayParameters,
     Graph,
+    LoopParameters,
     Node,
     Retry,
     StepType,
     SwitchParameters,
     TransformParameters,
 )
+from handrail_graph.instances import Incoming, Nodes
 from handrail_graph.problems import Problems, closest, shown
 
 MAX_STEPS = 5000
@@ -64,8 +66,9 @@ def build(
     timeout_seconds: float | None,
     known_agents: Container[str] | None,
     problems: Problems,
+    outer: Container[str] = (),
 ) -> Graph:
-    """Raises `DefinitionError` if anything was found, here or before."""
+    """Raises `DefinitionError` if anything was found, here or before. `outer`: other steps that expressions may name."""
     nodes = {draft.node.id: draft.node for draft in drafts}
     _check_references(drafts, nodes, problems)
     _check_agents(drafts, known_agents, problems)
@@ -78,10 +81,9 @@ def build(
     _check_entry(drafts, nodes, entry, problems)
     _check_joins(drafts, incoming, problems)
     problems.raise_if_any()
-    _check_expressions(drafts, nodes, order, predecessors, problems)
+    _check_expressions(drafts, nodes, order, predecessors, outer, problems)
     problems.raise_if_any()
-    linked = {step_id: replace(nodes[step_id], predecessors=tuple(predecessors[step_id])) for step_id in nodes}
-    agents = (node.parameters.agent for node in nodes.values() if isinstance(node.parameters, AgentParameters))
+    linked = Nodes({step_id: replace(nodes[step_id], predecessors=tuple(predecessors[step_id])) for step_id in nodes})
     return Graph(
         name=name,
         dialect=dialect,
@@ -89,11 +91,17 @@ def build(
         order=order,
         entry=entry,
         sinks=tuple(step_id for step_id in order if not linked[step_id].targets),
-        incoming=incoming,
-        agents=frozenset(agents),
+        incoming=Incoming(incoming, linked),
+        agents=frozenset(agent for node in nodes.values() for agent in _agents_of(node)),
         timeout_seconds=timeout_seconds,
         description=description,
     )
+
+
+def _agents_of(node: Node) -> Iterable[str]:
+    if isinstance(node.parameters, LoopParameters):
+        return node.parameters.body.agents
+    return (node.parameters.agent,) if isinstance(node.parameters, AgentParameters) else ()
 
 
 def _check_references(drafts: list[Draft], nodes: Mapping[str, Node], problems: Problems) -> None:
@@ -189,10 +197,19 @@ def references_of(node: Node) -> Iterable[Path]:
             return condition.references
         case SwitchParameters(conditions=conditions):
             return frozenset[Path]().union(*(condition.references for condition in conditions))
+        case LoopParameters(body=body, over=over, until=until):
+            own = frozenset[Path]().union(*(each.references for each in (over, until) if each is not None))
+            return own | _from_outside(body)
         case ApprovalParameters(message=message, show=show):
             return message.references | show.references
         case _:
             return ()
+
+
+def _from_outside(body: Graph) -> frozenset[Path]:
+    """Steps that a body's expressions name and that are not in it."""
+    paths = (path for node in body.nodes.values() for path in references_of(node))
+    return frozenset(path for path in paths if path[0] == "steps" and len(path) > 1 and path[1] not in body.nodes)
 
 
 def _check_expressions(
@@ -200,13 +217,14 @@ def _check_expressions(
     nodes: Mapping[str, Node],
     order: tuple[str, ...],
     predecessors: Mapping[str, list[str]],
+    outer: Container[str],
     problems: Problems,
 ) -> None:
     """A step may name the outputs of steps that lead to it; others can't have one when it begins."""
     place = {step_id: index for index, step_id in enumerate(order)}
     for draft in drafts:
         for path in sorted(references_of(draft.node)):
-            if path[0] != "steps":
+            if path[0] != "steps" or (len(path) > 1 and path[1] not in nodes and path[1] in outer):
                 continue
             where = draft.parameters_path or draft.path
             if len(path) < 2 or path[1] not in nodes:

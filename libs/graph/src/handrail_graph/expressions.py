@@ -180,12 +180,12 @@ def _split_default(text: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _environment() -> Any:
-    return cel.NewEnv(variables=dict.fromkeys(ROOTS, cel.Type.DYN))
+    return cel.NewEnv(variables=dict.fromkeys((*ROOTS, LOOP_IN_CEL), cel.Type.DYN))
 
 
 def _compile_cel(text: str) -> Any:
     try:
-        return _environment().compile(text)
+        return _environment().compile(_LOOP.sub(lambda found: found.group(1) or LOOP_IN_CEL, text))
     except Exception as error:
         raise ExpressionError(_reason(str(error)), text) from error
 
@@ -203,6 +203,11 @@ def _reason(message: str) -> str:
     return line.replace("Key not found in map", "no such key")
 
 
+LOOP_IN_CEL = "loop_"
+"""CEL keeps the word `loop` for itself, so expressions get their `loop` by another name."""
+_LOOP = re.compile(rf"({_STRINGS.pattern})|(?<![\w.])loop\b", re.DOTALL)
+
+
 def _references(text: str) -> frozenset[Path]:
     bare = _STRINGS.sub(lambda m: "''" if not _is_index(text, m) else m.group(), text)
     return frozenset(parse_path(match.group()) for match in _CEL_PATH.finditer(bare))
@@ -217,6 +222,8 @@ def _context(scope: Scope, references: frozenset[Path]) -> dict[str, Any]:
     context: dict[str, Any] = {}
     for path in sorted(references):
         _graft(context, scope, path)
+    if "loop" in context:
+        context[LOOP_IN_CEL] = context.pop("loop")
     return context
 
 

@@ -8,8 +8,8 @@ from handrail_graph.templates import Condition, Template
 
 
 class StepType(StrEnum):
-    """Further types (loop, tool_call, sub-workflow) get their name here, their parameters in `parameters.py` and their
-    beginning in the scheduler's `steps.py`."""
+    """Further types (tool_call, sub-workflow) get their name here, their parameters in `parameters.py` and their beginning in
+    the scheduler's `steps.py`."""
 
     TRIGGER = "trigger"
     AGENT_EXECUTION = "agent_execution"
@@ -17,6 +17,7 @@ class StepType(StrEnum):
     CONDITION = "condition"
     SWITCH = "switch"
     PARALLEL = "parallel"
+    LOOP = "loop"
     DELAY = "delay"
     DATA_TRANSFORM = "data_transform"
     HUMAN_APPROVAL = "human_approval"
@@ -87,6 +88,20 @@ class SignalParameters:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopParameters:
+    """Runs `body` for each item of `over`, `max_parallel` turns at a time; or again and again until `until` holds.
+
+    `until` is asked after each turn; more than `max_turns` fail. A body's steps see `loop.item`, `loop.index` and `loop.last`.
+    """
+
+    body: "Graph"
+    over: Template | None
+    until: Condition | None
+    max_parallel: int
+    max_turns: int
+
+
+@dataclass(frozen=True, slots=True)
 class DelayParameters:
     seconds: Template
 
@@ -116,6 +131,7 @@ Parameters = (
     | SwitchParameters
     | ParallelParameters
     | SignalParameters
+    | LoopParameters
     | DelayParameters
     | TransformParameters
     | ApprovalParameters
@@ -154,7 +170,7 @@ class Graph:
     """Acyclic. A step starts when each incoming edge is taken or dead and one at least was taken; with none, it is skipped.
 
     A step with `join` starts as soon as that many were taken, too. `incoming` counts edges per step (an edge from both
-    branches of one condition counts twice), `order` is topological.
+    branches of one condition counts twice), `order` is topological. Both tables know the instances of steps in loops, too.
     """
 
     name: str

@@ -33,7 +33,17 @@ from handrail_contracts.execution_events import (
 from handrail_contracts.ids import fraction
 from handrail_contracts.steps import AgentExecuted
 from handrail_contracts.workflows import WorkflowStarted
-from handrail_graph import ApprovalParameters, Graph, Node, SignalParameters
+from handrail_graph import (
+    ApprovalParameters,
+    Condition,
+    ExpressionError,
+    Graph,
+    LoopParameters,
+    Node,
+    SignalParameters,
+    instance,
+    turn_of,
+)
 
 from handrail_scheduler.identifiers import run_id
 from handrail_scheduler.state import Execution, Status, Step, StepStatus
@@ -55,6 +65,8 @@ class Decision:
     now: float
     emit: Emit
     begin: Mapping[str, Begin]
+    evaluate: Callable[[str, Condition, dict[str, Any]], bool]
+    """A condition as a step sees it, with this as its `loop`."""
 
     def say(self, event: type[ExecutionEvent], **fields: Any) -> None:
         self.emit(event(n=self.state.n + 1, **fields))
@@ -274,7 +286,10 @@ def advance(decision: Decision, settled: tuple[str, ...]) -> None:
     queue = deque(settled)
     while queue and state.status in MOVING:
         step_id = queue.popleft()
-        if state.steps[step_id].status not in (StepStatus.COMPLETED, StepStatus.SKIPPED):
+        step = state.steps[step_id]
+        if step.status is StepStatus.RUNNING and step.waits_for == "loop":
+            queue += _next_turns(decision, step_id)
+        if step.status not in (StepStatus.COMPLETED, StepStatus.SKIPPED):
             continue
         node = graph.nodes[step_id]
         for target in node.targets:
@@ -287,8 +302,73 @@ def advance(decision: Decision, settled: tuple[str, ...]) -> None:
             if state.status not in MOVING:
                 return
             queue.append(target)
+        queue += _turn_over(decision, step_id)
     if state.status in MOVING:
         _conclude(decision)
+
+
+def _turn_over(decision: Decision, step_id: str) -> tuple[str, ...]:
+    """If that was the last step of a loop's turn: what begins in the next one, or the loop itself if it is done."""
+    place = turn_of(step_id)
+    if place is None or decision.state.steps[place[0]].status is not StepStatus.RUNNING:
+        return ()
+    return _next_turns(decision, place[0])
+
+
+def _next_turns(decision: Decision, loop_id: str) -> tuple[str, ...]:
+    """Begins as many turns as the loop may have open, or completes it; gives the steps that this settled or began."""
+    parameters, state = decision.graph.nodes[loop_id].parameters, decision.state
+    assert isinstance(parameters, LoopParameters)
+    begun, done = state.turns[loop_id]
+    if parameters.until is not None:
+        if begun > done or (done and _holds(decision, loop_id, parameters, done)):
+            return () if state.steps[loop_id].status is StepStatus.RUNNING else (loop_id,)
+        if done >= parameters.max_turns:
+            error = ErrorInfo(
+                code="LOOP_LIMIT", message=f"it did not come to an end within {parameters.max_turns} turns"
+            )
+            fail(decision, loop_id, error)
+            return ()
+        wanted = begun + 1
+    else:
+        count = len(state.steps[loop_id].input)
+        if done == count:
+            complete(decision, loop_id, [turn_output(decision, loop_id, turn) for turn in range(count)])
+            return (loop_id,)
+        wanted = min(count, done + parameters.max_parallel)
+    started: list[str] = []
+    for turn in range(begun, wanted):
+        for name in parameters.body.entry:
+            if state.status in MOVING:
+                started.append(instance(loop_id, turn, name))
+                _begin(decision, started[-1])
+    return tuple(started)
+
+
+def _holds(decision: Decision, loop_id: str, parameters: LoopParameters, done: int) -> bool:
+    """Completes the loop if so; an expression that can't be evaluated fails it."""
+    assert parameters.until is not None
+    last = turn_output(decision, loop_id, done - 1)
+    try:
+        held = decision.evaluate(loop_id, parameters.until, {"last": last, "index": done - 1})
+    except ExpressionError as error:
+        fail(decision, loop_id, ErrorInfo(code="VALIDATION_ERROR", message=f"step {loop_id}: {error}"))
+        return True
+    if held:
+        complete(decision, loop_id, last)
+    return held
+
+
+def turn_output(decision: Decision, loop_id: str, turn: int) -> Any:
+    """The output of the turn's last step; of several last steps that ran, their outputs by id."""
+    parameters = decision.graph.nodes[loop_id].parameters
+    assert isinstance(parameters, LoopParameters)
+    outputs = {}
+    for name in parameters.body.sinks:
+        step = decision.state.steps.get(instance(loop_id, turn, name))
+        if step is not None and step.status is StepStatus.COMPLETED:
+            outputs[name] = step.output
+    return next(iter(outputs.values())) if len(outputs) == 1 else outputs or None
 
 
 def _is_decided(graph: Graph, state: Execution, step_id: str) -> bool:

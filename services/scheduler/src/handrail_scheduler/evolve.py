@@ -27,13 +27,13 @@ from handrail_contracts.execution_events import (
     StepStarted,
 )
 from handrail_contracts.journal import Record
-from handrail_graph import Graph, StepType
+from handrail_graph import Graph, LoopParameters, StepType, instance, turn_of
 
 from handrail_scheduler.state import Execution, Status, Step, StepStatus
 
 __all__ = ["evolve", "seconds", "utc"]
 
-IDLE = ("approval", "timer", "signal")
+IDLE = ("approval", "timer", "signal", "loop")
 
 
 def seconds(moment: datetime | None) -> float | None:
@@ -100,6 +100,9 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
         deadline=seconds(event.deadline),
         wake_at=seconds(event.wake_at),
     )
+    if event.waits_for == "loop":
+        state.turns[event.step_id] = [0, 0]
+    _note_begun(state, event.step_id)
     if event.waits_for in IDLE:
         state.idle += 1
     else:
@@ -120,6 +123,7 @@ def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> Non
     step = state.steps[event.step_id]
     if step.waits_for == "signal":
         _take_signal(state, step.input)
+    state.turns.pop(event.step_id, None)
     _stop_work(state, event.step_id, StepStatus.COMPLETED).output = event.output
     node = graph.nodes[event.step_id]
     if node.type is StepType.CONDITION:
@@ -134,6 +138,31 @@ def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> Non
         _resolve(graph, state, node.next, taken=True)
     else:
         _resolve(graph, state, node.next, taken=True)
+    _note_settled(graph, state, event.step_id)
+
+
+def _note_begun(state: Execution, step_id: str) -> None:
+    place = turn_of(step_id)
+    if place is not None:
+        turns = state.turns[place[0]]
+        turns[0] = max(turns[0], place[1] + 1)
+
+
+def _note_settled(graph: Graph, state: Execution, step_id: str) -> None:
+    """A turn is done when each step of its body is."""
+    place = turn_of(step_id)
+    if place is not None and is_turn_done(graph, state, *place):
+        state.turns[place[0]][1] += 1
+
+
+def is_turn_done(graph: Graph, state: Execution, loop_id: str, turn: int) -> bool:
+    parameters = graph.nodes[loop_id].parameters
+    assert isinstance(parameters, LoopParameters)
+    for name in parameters.body.nodes:
+        step = state.steps.get(instance(loop_id, turn, name))
+        if step is None or step.status not in (StepStatus.COMPLETED, StepStatus.SKIPPED):
+            return False
+    return True
 
 
 def _take_signal(state: Execution, name: str) -> None:
@@ -151,6 +180,8 @@ def _skipped(graph: Graph | None, state: Execution, event: StepsSkipped) -> None
         assert graph is not None
         for step_id in event.step_ids:
             _resolve(graph, state, graph.nodes[step_id].targets, taken=False)
+            _note_begun(state, step_id)
+            _note_settled(graph, state, step_id)
 
 
 def _resolve(graph: Graph, state: Execution, targets: tuple[str, ...], *, taken: bool) -> None:

@@ -45,7 +45,8 @@ class Execution:
 
     `unresolved` counts, for each step that some edges have reached, the incoming edges still open; `reached` are the
     steps that at least one taken edge has reached, and `taken` counts those edges for steps with a join of their own.
-    `signals` are those that no step has taken yet, oldest first.
+    `turns` says of each loop that runs how many turns have begun and how many are done. `signals` are those that no step
+    has taken yet, oldest first.
     """
 
     execution_id: str
@@ -67,6 +68,7 @@ class Execution:
     reached: set[str] = field(default_factory=set)
     taken: dict[str, int] = field(default_factory=dict)
     signals: list[tuple[str, Any]] = field(default_factory=list)
+    turns: dict[str, list[int]] = field(default_factory=dict)
     working: int = 0
     idle: int = 0
 

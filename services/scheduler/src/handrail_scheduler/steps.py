@@ -9,18 +9,23 @@ from handrail_graph import (
     AgentParameters,
     ApiCallParameters,
     ApprovalParameters,
+    Condition,
     ConditionParameters,
     DelayParameters,
     ExpressionError,
+    Graph,
+    LoopParameters,
     Node,
     SignalParameters,
     StepType,
     SwitchParameters,
     Template,
     TransformParameters,
+    prefix_of,
+    turn_of,
 )
 
-from handrail_scheduler.decide import Decision, complete, fail
+from handrail_scheduler.decide import Decision, Emit, complete, fail, turn_output
 from handrail_scheduler.identifiers import run_id
 from handrail_scheduler.state import Execution, StepStatus
 
@@ -30,15 +35,37 @@ RENDERED_LIMIT_BYTES = 256 * 1024
 def scope_of(decision: Decision, node: Node, references: frozenset[tuple[str, ...]]) -> dict[str, Any]:
     """What expressions of the step see: only the steps that they name, so that cost does not grow with the workflow."""
     state = decision.state
-    wanted = {path[1] for path in references if path[0] == "steps" and len(path) > 1}
+    named = ((path[1], _find(state, node.id, path[1])) for path in references if path[0] == "steps" and len(path) > 1)
     return {
         "input": state.input,
         "user_input": _user_input(state.input),
         "context": state.context,
-        "steps": {step_id: _seen(state, step_id) for step_id in wanted if step_id in state.steps},
+        "steps": {name: _seen(state, step_id) for name, step_id in named if step_id is not None},
         "previous_output": _previous_output(state, node),
         "now": utc(decision.now).isoformat(),
+        "loop": _turn(decision, node.id) if any(path[0] == "loop" for path in references) else None,
     }
+
+
+def _find(state: Execution, seeker: str, name: str) -> str | None:
+    """A step of that name that the seeker can see: in its own turn, in the turns around it, in the workflow."""
+    prefix = prefix_of(seeker)
+    while prefix:
+        if prefix + name in state.steps:
+            return prefix + name
+        place = turn_of(prefix + name)
+        prefix = prefix_of(place[0]) if place is not None else ""
+    return name if name in state.steps else None
+
+
+def _turn(decision: Decision, step_id: str) -> dict[str, Any] | None:
+    place = turn_of(step_id)
+    if place is None:
+        return None
+    loop_id, turn = place
+    items = decision.state.steps[loop_id].input
+    last = turn_output(decision, loop_id, turn - 1) if items is None and turn else None
+    return {"index": turn, "item": None if items is None else items[turn], "last": last}
 
 
 def _user_input(given: Any) -> Any:
@@ -52,11 +79,16 @@ def _seen(state: Execution, step_id: str) -> dict[str, Any]:
 
 
 def _previous_output(state: Execution, node: Node) -> Any:
-    """The output of the one predecessor that ran; of several, their outputs by step; at the entry, the input."""
+    """The output of the one predecessor that ran; of several, their outputs by step; at the entry, the input.
+
+    At the entry of a loop's turn it is the turn's item.
+    """
     if not node.predecessors:
-        return state.input
+        place = turn_of(node.id)
+        items = None if place is None else state.steps[place[0]].input
+        return state.input if place is None else None if items is None else items[place[1]]
     outputs = {
-        step_id: state.steps[step_id].output
+        step_id.removeprefix(prefix_of(node.id)): state.steps[step_id].output
         for step_id in node.predecessors
         if step_id in state.steps and state.steps[step_id].status is StepStatus.COMPLETED
     }
@@ -144,6 +176,18 @@ def _begin_signal(decision: Decision, node: Node) -> None:
             return
 
 
+def _begin_loop(decision: Decision, node: Node) -> None:
+    assert isinstance(node.parameters, LoopParameters)
+    items = None
+    if node.parameters.over is not None:
+        [items] = _rendered(decision, node, node.parameters.over)
+        if not isinstance(items, list):
+            raise ExpressionError(f"a loop runs over a list, not {type(items).__name__}", "", None)
+        if len(items) > node.parameters.max_turns:
+            raise ExpressionError(f"a loop may have {node.parameters.max_turns} turns, not {len(items)}", "", None)
+    _say_started(decision, node, waits_for="loop", input=items)
+
+
 def _begin_transform(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, TransformParameters)
     [output] = _rendered(decision, node, node.parameters.output)
@@ -179,6 +223,7 @@ _BEGIN: Mapping[StepType, Callable[[Decision, Node], None]] = {
     StepType.SWITCH: _begin_switch,
     StepType.PARALLEL: _begin_parallel,
     StepType.SIGNAL: _begin_signal,
+    StepType.LOOP: _begin_loop,
     StepType.DATA_TRANSFORM: _begin_transform,
     StepType.DELAY: _begin_delay,
     StepType.HUMAN_APPROVAL: _begin_approval,
@@ -199,3 +244,14 @@ def _guarded(begin: Callable[[Decision, Node], None]) -> Callable[[Decision, Nod
 
 
 BEGIN: Mapping[str, Callable[[Decision, Node], None]] = {kind: _guarded(begin) for kind, begin in _BEGIN.items()}
+
+
+def decision(graph: Graph, state: Execution, now: float, emit: Emit) -> Decision:
+    """One decision, with all that steps need to begin."""
+
+    def evaluate(step_id: str, condition: Condition, loop: dict[str, Any]) -> bool:
+        scope = scope_of(current, graph.nodes[step_id], condition.references)
+        return condition.evaluate(scope | {"loop": {**(scope["loop"] or {}), **loop}})
+
+    current = Decision(graph, state, now, emit, BEGIN, evaluate)
+    return current

@@ -18,14 +18,14 @@ def document_name(document: Mapping[str, Any], problems: Problems) -> str:
     return name
 
 
-def items(document: Mapping[str, Any], field: str, missing: str, problems: Problems) -> list[Any]:
+def items(document: Mapping[str, Any], field: str, missing: str, problems: Problems, path: str = "") -> list[Any]:
     """The list of steps or tasks; empty, and reported, if there is none or it is too long."""
     raw = document.get(field)
     if not isinstance(raw, list) or not raw:
-        problems.add(field, "missing", missing)
+        problems.add(f"{path}{field}", "missing", missing)
         return []
     if len(raw) > MAX_STEPS:
-        problems.add(field, "too_many", f"a workflow may have {MAX_STEPS} {field}; this one has {len(raw)}")
+        problems.add(f"{path}{field}", "too_many", f"a workflow may have {MAX_STEPS} {field}; this one has {len(raw)}")
         return []
     return raw
 

@@ -1,19 +1,23 @@
 """Steps: an explicit graph by `next_steps` and `else_steps`."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from handrail_graph.build import Draft, build, read_retry
 from handrail_graph.dialects.common import StepIds, document_name, items
-from handrail_graph.graph import Graph, Node, StepType
+from handrail_graph.graph import Graph, LoopParameters, Node, Parameters, StepType
 from handrail_graph.parameters import READERS, TEN_YEARS, read_cases
 from handrail_graph.problems import Problems, closest, shown
+from handrail_graph.templates import compile_condition, compile_template
 
 DOCUMENT_FIELDS = ("name", "description", "steps", "timeout_seconds", "id", "category", "tags")
 STEP_FIELDS = (
     "step_id", "step_type", "name", "parameters", "next_steps", "else_steps", "join", "retry", "timeout_seconds",
 )  # fmt: skip
-LATER = ("loop", "tool_call", "sub_workflow")
+LATER = ("tool_call", "sub_workflow")
+LOOP_FIELDS = ("over", "until", "steps", "max_parallel", "max_iterations")
+MOST_TURNS = 10_000
 BRANCHING = (StepType.CONDITION, StepType.SWITCH)
 OWN_TIMEOUT = (StepType.AGENT_EXECUTION, StepType.API_CALL, StepType.SIGNAL)
 
@@ -28,9 +32,10 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
     name = document_name(document, problems)
     raw = items(document, "steps", "give at least one step", problems)
     drafts: list[Draft] = []
+    outside = _Outside(known_agents, frozenset(_ids_of(raw)))
     ids = StepIds(problems)
     for index, step in enumerate(raw):
-        draft = _step(step, f"steps[{index}]", ids, problems)
+        draft = _step(step, f"steps[{index}]", ids, outside, problems)
         if draft is not None:
             drafts.append(draft)
     return build(
@@ -44,7 +49,21 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
     )
 
 
-def _step(raw: Any, path: str, ids: StepIds, problems: Problems) -> Draft | None:
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What steps may name that are not beside them."""
+
+    agents: Container[str] | None
+    steps: frozenset[str]
+
+
+def _ids_of(raw: list[Any]) -> Iterator[str]:
+    for step in raw:
+        if isinstance(step, Mapping) and isinstance(step.get("step_id"), str):
+            yield step["step_id"]
+
+
+def _step(raw: Any, path: str, ids: StepIds, outside: _Outside, problems: Problems) -> Draft | None:
     if not isinstance(raw, Mapping):
         problems.add(path, "wrong_type", "a step is an object with 'step_id', 'step_type' and 'parameters'")
         return None
@@ -55,12 +74,19 @@ def _step(raw: Any, path: str, ids: StepIds, problems: Problems) -> Draft | None
         return None
     inside = f"{path}.parameters."
     parameters = problems.mapping(raw, "parameters", f"{path}.")
-    problems.unknown_fields(parameters, READERS[kind].fields, f"{path}.parameters")
+    if kind is StepType.LOOP:
+        problems.unknown_fields(parameters, LOOP_FIELDS, f"{path}.parameters")
+        read: Parameters | None = _loop(parameters, inside, outside, problems)
+    else:
+        problems.unknown_fields(parameters, READERS[kind].fields, f"{path}.parameters")
+        read = READERS[kind].read(parameters, inside, problems)
+    if read is None:
+        return None
     node = Node(
         id=step_id,
         type=kind,
         name=problems.text(raw, "name", f"{path}.", default=step_id),
-        parameters=READERS[kind].read(parameters, inside, problems),
+        parameters=read,
         next=problems.texts(raw, "next_steps", f"{path}."),
         otherwise=_else_steps(raw, kind, path, problems),
         cases=read_cases(parameters, inside, problems) if kind is StepType.SWITCH else (),
@@ -74,6 +100,43 @@ def _step(raw: Any, path: str, ids: StepIds, problems: Problems) -> Draft | None
         )
     agent_path = inside + ("agent" if "agent" in parameters and "agent_id" not in parameters else "agent_id")
     return Draft(node, path, parameters_path=f"{path}.parameters", agent_path=agent_path)
+
+
+def _loop(raw: dict[str, Any], path: str, outside: _Outside, problems: Problems) -> Parameters | None:
+    """The body is a graph of its own; what is wrong with it is told with the place in the whole document."""
+    if ("over" in raw) == ("until" in raw):
+        problems.add(f"{path}over", "missing", "say what the loop runs over, or until what: one of over, until")
+    body = items(raw, "steps", "give the steps of each turn", problems, path)
+    drafts: list[Draft] = []
+    inner = _Outside(outside.agents, outside.steps | frozenset(_ids_of(body)))
+    ids = StepIds(problems)
+    for index, step in enumerate(body):
+        draft = _step(step, f"{path}steps[{index}]", ids, inner, problems)
+        if draft is not None:
+            drafts.append(draft)
+    for draft in drafts:
+        if draft.node.type is StepType.TRIGGER:
+            problems.add(draft.path, "trigger_inside", "a trigger is where a workflow begins; a loop has none")
+    over = problems.expression(compile_template, raw["over"], f"{path}over", []) if "over" in raw else None
+    until = None
+    if "until" in raw:
+        text = problems.text(raw, "until", path, most=4096)
+        until = problems.expression(compile_condition, text or "true", f"{path}until", "true")
+    parallel = problems.number(raw, "max_parallel", path, least=1, most=1000, whole=True)
+    turns = problems.number(raw, "max_iterations", path, least=1, most=MOST_TURNS, whole=True)
+    if problems.found:
+        return None
+    graph = build(
+        drafts, name="", description="", dialect="steps", timeout_seconds=None, known_agents=outside.agents,
+        problems=problems, outer=outside.steps,
+    )  # fmt: skip
+    return LoopParameters(
+        graph,
+        over,
+        until,
+        max_parallel=1 if parallel is None else int(parallel),
+        max_turns=(MOST_TURNS if until is None else 100) if turns is None else int(turns),
+    )
 
 
 def _step_type(raw: Mapping[str, Any], path: str, problems: Problems) -> StepType | None:
