@@ -1,7 +1,7 @@
 """The one graph that every dialect compiles to. Immutable; the scheduler knows nothing else."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from handrail_graph.templates import Condition, Template
@@ -156,13 +156,12 @@ class Node:
     predecessors: tuple[str, ...] = ()
     retry: Retry = Retry()
     timeout_seconds: float | None = None
+    targets: tuple[str, ...] = field(init=False)
+    """Every edge that leaves it, whatever takes it."""
 
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """Every edge that leaves it, whatever takes it."""
-        if not self.cases:
-            return self.next + self.otherwise
-        return self.next + self.otherwise + tuple(target for case in self.cases for target in case)
+    def __post_init__(self) -> None:
+        of_cases = tuple(target for case in self.cases for target in case)
+        object.__setattr__(self, "targets", self.next + self.otherwise + of_cases)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,17 @@ def instance(loop_id: str, turn: int, step_id: str) -> str:
 
 def turn_of(step_id: str) -> tuple[str, int] | None:
     """The innermost loop that a step is an instance of, and its turn; None for a step of the workflow itself."""
-    inside, dot, _ = step_id.rpartition("].")
-    if not dot:
+    if "]" not in step_id:
         return None
+    inside, _, _ = step_id.rpartition("].")
     loop_id, _, turn = inside.rpartition("[")
     return loop_id, int(turn)
 
 
 def prefix_of(step_id: str) -> str:
     """What comes before the step's own name: `LOOP[TURN].`, or nothing."""
+    if "]" not in step_id:
+        return ""
     inside, dot, _ = step_id.rpartition("].")
     return inside + dot
 

@@ -39,7 +39,7 @@ from handrail_scheduler.definitions import Definitions
 from handrail_scheduler.evolve import evolve
 from handrail_scheduler.react import outstanding, react
 from handrail_scheduler.state import Execution, Status
-from handrail_scheduler.steps import decision
+from handrail_scheduler.steps import BEGIN, evaluate
 
 ENDINGS = (ExecutionCompleted, ExecutionFailed, ExecutionRejected, ExecutionCancelled, ExecutionTimedOut)
 
@@ -75,18 +75,18 @@ class SchedulerCore:
             if isinstance(message, TimerDue) or ended(state.execution_id):
                 return
             raise Refused("UNKNOWN_EXECUTION", f"no execution {state.execution_id} is known here")
-        current = self._decision(state, now, emit)
+        decision = self._decision(state, now, emit)
         match message:
             case AgentExecuted():
-                decide.answer(current, message)
+                decide.answer(decision, message)
             case ApprovalDecided():
-                decide.decided(current, message)
+                decide.decided(decision, message)
             case ExecutionControlled():
                 if (message.organization_id, message.project_id) != (state.organization_id, state.project_id):
                     raise Refused("FORBIDDEN", "the execution belongs to another tenant")
-                decide.controlled(current, message)
+                decide.controlled(decision, message)
             case TimerDue():
-                decide.timer(current, message.token)
+                decide.timer(decision, message.token)
 
     def _start(self, state: Execution, message: WorkflowStarted, now: float, emit: Emit) -> None:
         definition = self._definitions.find(message.workflow_id, message.workflow_version)
@@ -96,7 +96,7 @@ class SchedulerCore:
         if not isinstance(graph, Graph):
             decide.reject(state, message, graph, emit, keep_input=True)
             return
-        decide.start(decision(graph, state, now, emit), message, definition.version)
+        decide.start(Decision(graph, state, now, emit, BEGIN, evaluate), message, definition.version)
 
     def decide_instead(self, state: Execution, message: Any, why: Instead, now: float, emit: Emit) -> None:
         if isinstance(message, WorkflowStarted) and state.status is Status.NEW:
@@ -112,7 +112,7 @@ class SchedulerCore:
             raise Refused(why.value.upper(), "the input can't be decided on")
 
     def _decision(self, state: Execution, now: float, emit: Emit) -> Decision:
-        return decision(self._graph(state), state, now, emit)
+        return Decision(self._graph(state), state, now, emit, BEGIN, evaluate)
 
     def _graph(self, state: Execution) -> Graph:
         definition = self._definitions.find(state.workflow_id, state.version)

@@ -65,8 +65,7 @@ class Decision:
     now: float
     emit: Emit
     begin: Mapping[str, Begin]
-    evaluate: Callable[[str, Condition, dict[str, Any]], bool]
-    """A condition as a step sees it, with this as its `loop`."""
+    evaluate: Callable[["Decision", str, Condition, dict[str, Any]], bool]
 
     def say(self, event: type[ExecutionEvent], **fields: Any) -> None:
         self.emit(event(n=self.state.n + 1, **fields))
@@ -293,7 +292,7 @@ def advance(decision: Decision, settled: tuple[str, ...]) -> None:
             continue
         node = graph.nodes[step_id]
         for target in node.targets:
-            if target in state.steps or not _is_decided(graph, state, target):
+            if target in state.steps or (state.unresolved.get(target) != 0 and not _is_joined(graph, state, target)):
                 continue
             if target in state.reached:
                 _begin(decision, target)
@@ -350,7 +349,7 @@ def _holds(decision: Decision, loop_id: str, parameters: LoopParameters, done: i
     assert parameters.until is not None
     last = turn_output(decision, loop_id, done - 1)
     try:
-        held = decision.evaluate(loop_id, parameters.until, {"last": last, "index": done - 1})
+        held = decision.evaluate(decision, loop_id, parameters.until, {"last": last, "index": done - 1})
     except ExpressionError as error:
         fail(decision, loop_id, ErrorInfo(code="VALIDATION_ERROR", message=f"step {loop_id}: {error}"))
         return True
@@ -371,9 +370,10 @@ def turn_output(decision: Decision, loop_id: str, turn: int) -> Any:
     return next(iter(outputs.values())) if len(outputs) == 1 else outputs or None
 
 
-def _is_decided(graph: Graph, state: Execution, step_id: str) -> bool:
+def _is_joined(graph: Graph, state: Execution, step_id: str) -> bool:
+    """Enough edges were taken for a step that does not wait for all."""
     join = graph.nodes[step_id].join
-    return state.unresolved.get(step_id) == 0 or (join is not None and state.taken.get(step_id, 0) >= join)
+    return join is not None and state.taken.get(step_id, 0) >= join
 
 
 def _begin(decision: Decision, step_id: str) -> None:

@@ -13,7 +13,6 @@ from handrail_graph import (
     ConditionParameters,
     DelayParameters,
     ExpressionError,
-    Graph,
     LoopParameters,
     Node,
     SignalParameters,
@@ -25,26 +24,27 @@ from handrail_graph import (
     turn_of,
 )
 
-from handrail_scheduler.decide import Decision, Emit, complete, fail, turn_output
+from handrail_scheduler.decide import Decision, complete, fail, turn_output
 from handrail_scheduler.identifiers import run_id
 from handrail_scheduler.state import Execution, StepStatus
+
+Path = tuple[str, ...]
 
 RENDERED_LIMIT_BYTES = 256 * 1024
 
 
-def scope_of(decision: Decision, node: Node, references: frozenset[tuple[str, ...]]) -> dict[str, Any]:
-    """What expressions of the step see: only the steps that they name, so that cost does not grow with the workflow."""
-    state = decision.state
-    named = ((path[1], _find(state, node.id, path[1])) for path in references if path[0] == "steps" and len(path) > 1)
-    return {
-        "input": state.input,
-        "user_input": _user_input(state.input),
-        "context": state.context,
-        "steps": {name: _seen(state, step_id) for name, step_id in named if step_id is not None},
-        "previous_output": _previous_output(state, node),
-        "now": utc(decision.now).isoformat(),
-        "loop": _turn(decision, node.id) if any(path[0] == "loop" for path in references) else None,
-    }
+def scope_of(decision: Decision, node: Node, references: frozenset[Path]) -> dict[str, Any]:
+    """What expressions of the step see: only what they name, so that cost does not grow with the workflow."""
+    scope: dict[str, Any] = {}
+    for path in references:
+        root = path[0]
+        if root == "steps":
+            steps = scope.setdefault("steps", {})
+            if len(path) > 1 and (found := _find(decision.state, node.id, path[1])) is not None:
+                steps[path[1]] = _seen(decision.state, found)
+        elif root not in scope:
+            scope[root] = _SEEN[root](decision, node)
+    return scope
 
 
 def _find(state: Execution, seeker: str, name: str) -> str | None:
@@ -87,8 +87,9 @@ def _previous_output(state: Execution, node: Node) -> Any:
         place = turn_of(node.id)
         items = None if place is None else state.steps[place[0]].input
         return state.input if place is None else None if items is None else items[place[1]]
+    own = len(prefix_of(node.id))
     outputs = {
-        step_id.removeprefix(prefix_of(node.id)): state.steps[step_id].output
+        step_id[own:]: state.steps[step_id].output
         for step_id in node.predecessors
         if step_id in state.steps and state.steps[step_id].status is StepStatus.COMPLETED
     }
@@ -114,6 +115,16 @@ def _rendered(decision: Decision, node: Node, *templates: Template) -> list[Any]
 def _begin_remote(decision: Decision, node: Node, agent: str, rendered: Any) -> None:
     deadline = None if node.timeout_seconds is None else utc(decision.now + node.timeout_seconds)
     _say_started(decision, node, waits_for="agent", agent=agent, input=rendered, deadline=deadline)
+
+
+_SEEN: Mapping[str, Callable[[Decision, Node], Any]] = {
+    "input": lambda decision, node: decision.state.input,
+    "user_input": lambda decision, node: _user_input(decision.state.input),
+    "context": lambda decision, node: decision.state.context,
+    "previous_output": lambda decision, node: _previous_output(decision.state, node),
+    "loop": lambda decision, node: _turn(decision, node.id) or {},
+    "now": lambda decision, node: utc(decision.now).isoformat(),
+}
 
 
 def _begin_trigger(decision: Decision, node: Node) -> None:
@@ -246,12 +257,7 @@ def _guarded(begin: Callable[[Decision, Node], None]) -> Callable[[Decision, Nod
 BEGIN: Mapping[str, Callable[[Decision, Node], None]] = {kind: _guarded(begin) for kind, begin in _BEGIN.items()}
 
 
-def decision(graph: Graph, state: Execution, now: float, emit: Emit) -> Decision:
-    """One decision, with all that steps need to begin."""
-
-    def evaluate(step_id: str, condition: Condition, loop: dict[str, Any]) -> bool:
-        scope = scope_of(current, graph.nodes[step_id], condition.references)
-        return condition.evaluate(scope | {"loop": {**(scope["loop"] or {}), **loop}})
-
-    current = Decision(graph, state, now, emit, BEGIN, evaluate)
-    return current
+def evaluate(decision: Decision, step_id: str, condition: Condition, loop: dict[str, Any]) -> bool:
+    """A condition as the step sees it, with this as its `loop`."""
+    scope = scope_of(decision, decision.graph.nodes[step_id], condition.references)
+    return condition.evaluate(scope | {"loop": loop})
