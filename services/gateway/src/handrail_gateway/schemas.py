@@ -230,7 +230,7 @@ class HistoryEvent(BaseModel):
 
 
 class Wait(BaseModel):
-    """`for`: agent, approval, signal, timer, retry or scheduler."""
+    """`for`: agent, approval, signal, timer, loop, retry or scheduler."""
 
     step: str
     for_: str = Field(alias="for")

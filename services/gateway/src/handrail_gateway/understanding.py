@@ -9,8 +9,9 @@ OPEN = ("running", "waiting", "retrying")
 
 
 def why(execution: Json, steps: Iterable[Json]) -> dict[str, Any]:
-    """One sentence, and the waits that it is made of, the oldest first."""
+    """One sentence, and the waits that it is made of, the oldest first. A loop waits for what its turns wait for."""
     waits = [_wait(step) for step in steps if step["status"] in OPEN]
+    waits = [wait for wait in waits if wait["for"] != "loop"] or waits
     status = execution["status"]
     if status == "paused":
         said = "it is paused: nothing new begins until somebody resumes it"
@@ -40,6 +41,8 @@ def _wait(step: Json) -> dict[str, Any]:
         what = f"waits for a decision of {' or '.join(approvers) or 'anyone'}"
     elif kind == "signal":
         what = f"waits for the signal {step['input']!r}"
+    elif kind == "loop":
+        what = "goes through its turns"
     elif kind == "timer":
         until = step["wake_at"]
         what = "waits for its time"
