@@ -99,6 +99,17 @@ def test_a_mistake_is_found_where_it_is(document: dict[str, Any], path: str, mes
     assert any(where == path and message in text for where, text in found), found
 
 
+def test_what_is_wrong_in_a_loop_does_not_hide_what_is_wrong_beside_it() -> None:
+    body = {"step_id": "a", "step_type": "agent_execution", "parameters": {"agent_id": "x"}, "next_steps": ["gone"]}
+    loop = {"step_id": "each", "step_type": "loop", "parameters": {"over": [1], "steps": [body]}}
+    signal = {"step_id": "wait", "step_type": "signal", "parameters": {}, "next_steps": ["each"]}
+    with pytest.raises(DefinitionError) as caught:
+        compile_workflow({"name": "x", "steps": [loop, signal]})
+    assert [problem.path for problem in caught.value.problems] == [
+        "steps[0].parameters.steps[0].next_steps[0]", "steps[1].parameters.name",
+    ]  # fmt: skip
+
+
 def test_unknown_agents_are_named_with_their_place() -> None:
     with pytest.raises(DefinitionError) as caught:
         compile_workflow(RESEARCH, known_agents={"web", "papers", "writer"})

@@ -6,9 +6,9 @@ from typing import Any
 
 from handrail_graph.build import Draft, build, read_retry
 from handrail_graph.dialects.common import StepIds, document_name, items
-from handrail_graph.graph import Graph, LoopParameters, Node, Parameters, StepType
+from handrail_graph.graph import Graph, LoopParameters, Node, ParallelParameters, Parameters, StepType
 from handrail_graph.parameters import READERS, TEN_YEARS, read_cases
-from handrail_graph.problems import Problems, closest, shown
+from handrail_graph.problems import DefinitionError, Problems, closest, shown
 from handrail_graph.templates import compile_condition, compile_template
 
 DOCUMENT_FIELDS = ("name", "description", "steps", "timeout_seconds", "id", "category", "tags")
@@ -76,12 +76,10 @@ def _step(raw: Any, path: str, ids: StepIds, outside: _Outside, problems: Proble
     parameters = problems.mapping(raw, "parameters", f"{path}.")
     if kind is StepType.LOOP:
         problems.unknown_fields(parameters, LOOP_FIELDS, f"{path}.parameters")
-        read: Parameters | None = _loop(parameters, inside, outside, problems)
+        read = _loop(parameters, inside, outside, problems)
     else:
         problems.unknown_fields(parameters, READERS[kind].fields, f"{path}.parameters")
         read = READERS[kind].read(parameters, inside, problems)
-    if read is None:
-        return None
     node = Node(
         id=step_id,
         type=kind,
@@ -102,8 +100,11 @@ def _step(raw: Any, path: str, ids: StepIds, outside: _Outside, problems: Proble
     return Draft(node, path, parameters_path=f"{path}.parameters", agent_path=agent_path)
 
 
-def _loop(raw: dict[str, Any], path: str, outside: _Outside, problems: Problems) -> Parameters | None:
-    """The body is a graph of its own; what is wrong with it is told with the place in the whole document."""
+def _loop(raw: dict[str, Any], path: str, outside: _Outside, problems: Problems) -> Parameters:
+    """The body is a graph of its own; what is wrong with it is told with the place in the whole document.
+
+    A loop that can't be read is a step all the same, so that what leads to it is not wrong as well.
+    """
     if ("over" in raw) == ("until" in raw):
         problems.add(f"{path}over", "missing", "say what the loop runs over, or until what: one of over, until")
     body = items(raw, "steps", "give the steps of each turn", problems, path)
@@ -125,11 +126,14 @@ def _loop(raw: dict[str, Any], path: str, outside: _Outside, problems: Problems)
     parallel = problems.number(raw, "max_parallel", path, least=1, most=1000, whole=True)
     turns = problems.number(raw, "max_iterations", path, least=1, most=MOST_TURNS, whole=True)
     if problems.found:
-        return None
-    graph = build(
-        drafts, name="", description="", dialect="steps", timeout_seconds=None, known_agents=outside.agents,
-        problems=problems, outer=outside.steps,
-    )  # fmt: skip
+        return ParallelParameters()
+    try:
+        graph = build(
+            drafts, name="", description="", dialect="steps", timeout_seconds=None, known_agents=outside.agents,
+            problems=problems, outer=outside.steps,
+        )  # fmt: skip
+    except DefinitionError:
+        return ParallelParameters()
     return LoopParameters(
         graph,
         over,
