@@ -161,17 +161,22 @@ async def a_command_that_comes_twice_is_carried_out_once(world: World, plant: st
 
 
 async def rows_and_positions_go_together(world: World, plant: str) -> None:
-    """A table is locked, the projector waits for it and dies."""
+    """The projector finds a whole execution at once, waits for a table that is locked, and dies."""
     await world.restart("projector", plant)
+    projector = world.platform.cluster.get("projector")
     connection: Any = await asyncpg.connect(world.platform.database.url)
     try:
+        projector.stop()
+        execution = await world.start("chain")
+        await world.settle()
         blocking = connection.transaction()
         await blocking.start()
         await connection.execute("LOCK TABLE handrail.executions IN ACCESS EXCLUSIVE MODE")
-        execution = await world.start("chain")
-        await world.settle()
-        await asyncio.sleep(0.5)
-        world.platform.cluster.kill("projector")
+        projector.cont()
+        async with asyncio.timeout(20):
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.02)
+        projector.kill()
         await blocking.rollback()
         await world.restart("projector", plant)
         query = "SELECT status FROM handrail.executions WHERE execution_id = $1"
