@@ -44,13 +44,15 @@ def check(world: World) -> Counter[str]:
     """Raises `Violation`; returns what was seen, so that a dead world can't pass."""
     records = accepted(world, topics.EXECUTION_EVENTS)
     stories: dict[str, list[Any]] = defaultdict(list)
+    workflows = {record.execution_id: record.workflow_id for record in reversed(records) if record.events}
     for record in records:
         for event in record.events:
             stories[record.execution_id].append((event, record.at.timestamp()))
     seen: Counter[str] = Counter()
-    for execution_id, workflow_id in world.started.items():
+    for execution_id in world.started:
         require(execution_id in stories, execution_id, "was accepted and never began")
-        _check_story(execution_id, workflow_id, stories[execution_id])
+    for execution_id in stories:
+        _check_story(execution_id, workflows[execution_id], stories[execution_id])
         seen.update(event.type for event, _ in stories[execution_id])
         seen.update(f"{event.step_type} step" for event, _ in stories[execution_id] if event.type == "step.started")
     _check_inputs_once(records)
@@ -69,14 +71,29 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
     )
     ends = [event.type for event in events if event.type in ENDS]
     require(len(ends) == 1 and events[-1].type in ENDS, execution_id, "ended", len(ends), "times:", ends)
-    definition = DEFINITIONS.find(workflow_id, 1)
-    assert definition is not None
-    graph: Any = definition.graph()
+    if ends == ["execution.rejected"]:
+        require(len(events) == 1, execution_id, "was rejected after it had begun")
+        return
+    graph: Any = _graph(workflow_id, events[0].workflow_version)
     open_steps: dict[str, int] = {}
     settled: set[str] = set()
     due: dict[str, float] = {}
+    undoing: list[str] = []
     for event, at in story:
         match event.type:
+            case "execution.version_changed":
+                graph = _graph(workflow_id, event.workflow_version)
+            case "step.steered":
+                touched = event.step_ids if event.action == "rewind" else (event.step_id,)
+                settled = {step_id for step_id in settled if step_id.partition("[")[0] not in touched}
+                settled -= set(touched)
+                for step_id in touched:
+                    due.pop(step_id, None)
+                if event.action == "skip":
+                    open_steps[event.step_id] = -1
+            case "compensation.started":
+                undoing = list(event.step_ids)
+                require(undoing == _undone(graph, events, event.n), execution_id, "undoes", undoing)
             case "step.started":
                 node = graph.nodes[event.step_id]
                 before = set(node.predecessors)
@@ -85,12 +102,19 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
                 require(event.step_id not in open_steps, execution_id, event.step_id, "began while it ran")
                 require(event.step_id not in settled, execution_id, event.step_id, "began after it ended")
                 require(at >= due.pop(event.step_id, 0.0), execution_id, event.step_id, "began too early")
+                if event.step_id in undoing:
+                    require(not open_steps, execution_id, event.step_id, "began to undo beside", open_steps)
+                    require(
+                        set(undoing[: undoing.index(event.step_id)]) <= settled, execution_id, "undoes out of order"
+                    )
                 open_steps[event.step_id] = event.attempt
                 if event.wake_at is not None:
                     due[event.step_id] = event.wake_at.timestamp()
             case "step.completed" | "step.failed" | "step.retry_scheduled":
                 attempt = open_steps.pop(event.step_id, None)
-                require(attempt == event.attempt, execution_id, event.step_id, "ended an attempt that did not run")
+                require(
+                    attempt in (event.attempt, -1), execution_id, event.step_id, "ended an attempt that did not run"
+                )
                 require(at >= due.pop(event.step_id, 0.0), execution_id, event.step_id, "woke too early")
                 if event.type == "step.retry_scheduled":
                     due[event.step_id] = event.retry_at.timestamp()
@@ -104,7 +128,24 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
                     open_steps.pop(step_id, None)
                     settled.add(step_id)
     require(not open_steps, execution_id, "ended with steps under way:", open_steps)
-    require(settled >= set(graph.nodes), execution_id, "ended without", set(graph.nodes) - settled)
+    require(settled >= set(graph.order), execution_id, "ended without", set(graph.order) - settled)
+
+
+def _graph(workflow_id: str, version: int) -> Any:
+    definition = DEFINITIONS.find(workflow_id, version)
+    assert definition is not None
+    return definition.graph()
+
+
+def _undone(graph: Any, events: list[Any], until: int) -> list[str]:
+    """What undoes the steps that were completed and not rewound, latest first."""
+    done: list[str] = []
+    for event in events[: until - 1]:
+        if event.type == "step.completed" and graph.nodes[event.step_id].compensation is not None:
+            done.append(event.step_id)
+        elif event.type == "step.steered" and event.action == "rewind":
+            done = [step_id for step_id in done if step_id not in event.step_ids]
+    return [graph.nodes[step_id].compensation for step_id in reversed(done)]
 
 
 def _check_inputs_once(records: list[Any]) -> None:

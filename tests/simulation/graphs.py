@@ -28,7 +28,11 @@ def _parameters(r: random.Random, kind: str) -> dict[str, Any]:
             limit = {"timeout_seconds": 50, "on_timeout": r.choice(["fail", "continue"])} if r.random() < 0.5 else {}
             return {"name": r.choice(SIGNALS), **limit}
         case "parallel":
-            return {}
+            return {"error_policy": r.choice(["fail_fast", "wait_all", "ignore"])}
+        case "tool_call":
+            return {"tool": "files:read", "arguments": {"n": "{{input.n}}"}}
+        case "sub_workflow":
+            return {"workflow_id": f"w{r.randrange(CHILDLESS)}", "input": {"n": "{{input.n}}"}}
         case "loop":
             return _turns(r)
         case _:
@@ -53,7 +57,11 @@ KINDS = (
     "parallel",
     "signal",
     "loop",
+    "tool_call",
+    "sub_workflow",
 )
+CHILDLESS = 20
+"""The first workflows have no sub-workflows, so that the others can run them without end being far."""
 
 
 def _turns(r: random.Random) -> dict[str, Any]:
@@ -84,11 +92,32 @@ def _add_joins(r: random.Random, steps: list[dict[str, Any]]) -> None:
     edges: dict[str, int] = {}
     for step in steps:
         cases = step["parameters"].get("cases", [])
-        for target in [*step["next_steps"], *step.get("else_steps", []), *(c["next_steps"][0] for c in cases)]:
+        nexts = [*step.get("next_steps", []), *step.get("error_steps", []), *step.get("else_steps", [])]
+        for target in [*nexts, *(c["next_steps"][0] for c in cases)]:
             edges[target] = edges.get(target, 0) + 1
     for step in steps:
         if edges.get(step["step_id"], 0) > 1 and r.random() < 0.4:
             step["join"] = r.randint(1, edges[step["step_id"]])
+            if r.random() < 0.5:
+                step["cancel_rest"] = True
+
+
+def _add_policies(r: random.Random, steps: list[dict[str, Any]]) -> None:
+    """What failures mean, and what undoes what was done."""
+    for number, step in enumerate(list(steps)):
+        if step["step_type"] not in ("agent_execution", "api_call", "tool_call", "sub_workflow", "loop"):
+            continue
+        chance, later = r.random(), range(number + 1, len(steps))
+        if chance < 0.15:
+            step["on_error"] = r.choice(["continue", "wait"])
+        elif chance < 0.3 and later and (others := {f"s{n}" for n in later} - set(step["next_steps"])):
+            step["error_steps"] = [r.choice(sorted(others))]
+        if r.random() < 0.2:
+            undo = {"step_id": f"undo{number}", "step_type": r.choice(["agent_execution", "data_transform"])}
+            undo["parameters"] = _parameters(r, undo["step_type"])
+            undo["retry"] = {"max_attempts": r.randint(1, 3), "backoff_seconds": 1}
+            step["compensate_with"] = undo["step_id"]
+            steps.append(undo)
 
 
 def random_workflow(seed: int) -> dict[str, Any]:
@@ -97,7 +126,7 @@ def random_workflow(seed: int) -> dict[str, Any]:
     size = r.randint(1, 8)
     steps = []
     for number in range(size):
-        kind = r.choice(KINDS)
+        kind = r.choice(KINDS if seed >= CHILDLESS else KINDS[:-1])
         later = list(range(number + 1, size))
         targets = sorted(r.sample(later, min(len(later), r.choice([0, 1, 1, 2, 3]))))
         if kind == "switch" and not later:
@@ -114,11 +143,12 @@ def random_workflow(seed: int) -> dict[str, Any]:
             else:
                 step["else_steps"] = [f"s{r.choice(later)}"]
         step["next_steps"] = [f"s{target}" for target in targets]
-        if kind in ("agent_execution", "api_call"):
+        if kind in ("agent_execution", "api_call", "tool_call", "sub_workflow"):
             step["retry"] = {"max_attempts": r.randint(1, 3), "backoff_seconds": r.choice([0, 1, 20])}
             if r.random() < 0.3:
                 step["timeout_seconds"] = 15
         steps.append(step)
+    _add_policies(r, steps)
     _add_joins(r, steps)
     document: dict[str, Any] = {"name": f"random {seed}", "steps": steps}
     if r.random() < 0.15:
@@ -127,19 +157,34 @@ def random_workflow(seed: int) -> dict[str, Any]:
 
 
 def definitions() -> Definitions:
-    """`COUNT` random workflows, `w0` and on, compiled once for all runs of a process."""
+    """`COUNT` random workflows, `w0` and on, each in two versions, compiled once for all runs of a process."""
     table = Definitions()
     for seed in range(COUNT):
-        defined = WorkflowDefined(
-            event_id=f"w{seed}@1",
-            occurred_at=utc(0),
-            workflow_id=f"w{seed}",
-            version=1,
-            name=f"w{seed}",
-            definition=random_workflow(seed),
-        )
-        table.add(defined)
+        document = random_workflow(seed)
+        for version in (1, 2):
+            defined = WorkflowDefined(
+                event_id=f"w{seed}@{version}",
+                occurred_at=utc(0),
+                workflow_id=f"w{seed}",
+                version=version,
+                name=f"w{seed}",
+                definition=document if version == 1 else _longer(document),
+            )
+            table.add(defined)
     return table
+
+
+def _longer(document: dict[str, Any]) -> dict[str, Any]:
+    """A step more, after the last one that can have a step after it."""
+    steps = [dict(step) for step in document["steps"]]
+    last = [step for step in steps if not step["step_id"].startswith("undo")][-1]
+    last["next_steps"] = [*last.get("next_steps", []), "extra"]
+    extra = {
+        "step_id": "extra",
+        "step_type": "agent_execution",
+        "parameters": _parameters(random.Random(0), "agent_execution"),
+    }
+    return {**document, "steps": [*steps, extra]}
 
 
 DEFINITIONS = definitions()

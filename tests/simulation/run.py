@@ -1,9 +1,11 @@
 """One run: a hostile time, then a healed world that must come to rest, then the checks."""
 
 from collections import Counter
+from typing import Any
 
 from handrail_approvals.core import ApprovalsCore
 from handrail_scheduler.core import SchedulerCore
+from handrail_scheduler.liveness import stuck
 
 from simulation.checks import Violation, check, check_memory, require
 from simulation.graphs import APPROVERS, DEFINITIONS, SIGNALS
@@ -11,6 +13,10 @@ from simulation.owners import Owner, Runner
 from simulation.world import Fault, World
 
 ACTS = 220
+ACTIONS = (
+    *("cancel", "terminate", "pause", "pause", "resume", "resume", "signal", "signal", "signal"),
+    *("rewind", "rewind", "skip", "edit", "retry", "migrate"),
+)
 
 
 def run(seed: int, faults: frozenset[Fault] = frozenset()) -> Counter[str]:
@@ -23,9 +29,18 @@ def run(seed: int, faults: frozenset[Fault] = frozenset()) -> Counter[str]:
         raise Violation(f"seed {seed}: {error!r}") from error
 
 
+class AuditedCore(SchedulerCore):
+    """Asks after each decision what will wake the execution."""
+
+    def decide(self, state: Any, message: Any, now: float, emit: Any, ended: Any) -> None:
+        super().decide(state, message, now, emit, ended)
+        why = stuck(state)
+        require(why is None, state.execution_id, why)
+
+
 def _run(world: World) -> Counter[str]:
     dice = world.dice
-    schedulers = [Owner(world, SchedulerCore(DEFINITIONS), f"s{n}") for n in range(dice.choice([1, 2, 2, 3]))]
+    schedulers = [Owner(world, AuditedCore(DEFINITIONS), f"s{n}") for n in range(dice.choice([1, 2, 2, 3]))]
     gates = [Owner(world, ApprovalsCore(), f"a{n}") for n in range(dice.choice([1, 2]))]
     runners = [Runner(world, "r0")]
     planned = dice.randint(1, 4)
@@ -60,8 +75,11 @@ def _act(world: World, schedulers: list[Owner], gates: list[Owner], runners: lis
         if open_gates:
             world.decide_gate(dice.choice(open_gates), dice.choice([*APPROVERS, "stranger@example.com"]))
     elif chance < 0.945 and world.started:
-        action = dice.choice(["cancel", "pause", "pause", "resume", "resume", "signal", "signal", "signal"])
-        world.control(dice.choice(list(world.started)), action, dice.choice(SIGNALS) if action == "signal" else "")
+        action = dice.choice(ACTIONS)
+        step = f"s{dice.randrange(8)}"
+        world.control(
+            dice.choice(list(world.started)), action, dice.choice(SIGNALS) if action == "signal" else "", step
+        )
     elif chance < 0.945 + crashes:
         everybody: list[Owner | Runner] = [*schedulers, *gates, *runners]
         dice.choice(everybody).crash()
@@ -97,10 +115,15 @@ def _heal(world: World, schedulers: list[Owner], gates: list[Owner], runners: li
         world.now += 40.0
         for gate in world.open_gates():
             world.decide_gate(gate, APPROVERS[0])
-        for execution_id in world.started:
+        machine = schedulers[0].machine
+        assert machine is not None
+        for execution_id, packed in machine.states.items():
             world.control(execution_id, "resume")
             for signal in SIGNALS:
                 world.control(execution_id, "signal", signal)
+            state = machine.core.unpack(packed) if isinstance(packed, bytes) else packed
+            for step_id in [step_id for step_id, step in state.steps.items() if step.status == "blocked"]:
+                world.control(execution_id, world.dice.choice(["skip", "retry"]), step_id=step_id)
         if idle > 40:
             break
     machine = schedulers[0].machine

@@ -123,6 +123,7 @@ class World:
             occurred_at=utc(self.now),
             execution_id=execution_id,
             workflow_id=workflow_id,
+            workflow_version=1,
             input={"n": self.dice.randrange(10)},
         )
         for _ in range(1 if self.dice.random() < 0.8 else 2):
@@ -153,14 +154,18 @@ class World:
         for _ in range(1 if self.dice.random() < 0.8 else 2):
             self.put(topics.APPROVAL_SUBMITTED, gate.execution_id, message)
 
-    def control(self, execution_id: str, action: Any, signal: str = "") -> None:
+    def control(self, execution_id: str, action: Any, signal: str = "", step_id: str = "") -> None:
         message = ExecutionControlled(
             event_id=f"c{self.seed}-{len(self.logs[topics.EXECUTION_CONTROLLED, 0])}",
             occurred_at=utc(self.now),
             execution_id=execution_id,
-            workflow_id=self.started[execution_id],
+            workflow_id=self.started.get(execution_id, "a child's"),
             user_id="ops",
             action=action,
             signal=signal,
+            step_id=step_id,
+            version=2 if action == "migrate" else None,
+            data=5 if action == "edit" else {"by": "hand"},
         )
-        self.put(topics.EXECUTION_CONTROLLED, execution_id, message)
+        for _ in range(1 if self.dice.random() < 0.8 else 2):
+            self.put(topics.EXECUTION_CONTROLLED, execution_id, message)

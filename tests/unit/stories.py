@@ -69,19 +69,37 @@ class Story:
 class Workflow(Story):
     """An execution of one workflow, started with this input."""
 
-    def __init__(self, *steps: dict[str, Any], input: Any = None, **document: Any) -> None:
-        definitions = Definitions()
-        definition = {"name": "w", **({"steps": list(steps)} if steps else {}), **document}
-        defined = WorkflowDefined(
-            event_id="w@1", occurred_at=utc(BEGAN), workflow_id="w", version=1, name="w", definition=definition
-        )
-        definitions.add(defined)
-        self.workflow = defined.model_dump(mode="json")
-        super().__init__(PartitionMachine(SchedulerCore(definitions), 0, 1, Fences({})))
+    def __init__(
+        self, *steps: dict[str, Any], input: Any = None, parent: Any = None, origin: Any = None, **document: Any
+    ) -> None:
+        self.definitions, self.versions = Definitions(), 0
+        self.workflow = self.define(*steps, **document).model_dump(mode="json")
+        super().__init__(PartitionMachine(SchedulerCore(self.definitions), 0, 1, Fences({})))
         started = WorkflowStarted(
-            event_id=EXECUTION, occurred_at=utc(BEGAN), execution_id=EXECUTION, workflow_id="w", input=input
+            event_id=EXECUTION,
+            occurred_at=utc(BEGAN),
+            execution_id=EXECUTION,
+            workflow_id="w",
+            input=input,
+            parent=parent,
+            origin=origin,
         )
         self.put(topics.WORKFLOW_STARTED, started)
+
+    def define(self, *steps: dict[str, Any], **document: Any) -> WorkflowDefined:
+        """The next version of the workflow."""
+        self.versions += 1
+        definition = {"name": "w", **({"steps": list(steps)} if steps else {}), **document}
+        defined = WorkflowDefined(
+            event_id=f"w@{self.versions}",
+            occurred_at=utc(BEGAN),
+            workflow_id="w",
+            version=self.versions,
+            name="w",
+            definition=definition,
+        )
+        self.definitions.add(defined)
+        return defined
 
     def requests(self) -> list[StepRequested]:
         return [message for message in self.said if isinstance(message, StepRequested)]

@@ -12,7 +12,12 @@ class ExecutionControlled(ExecutionMessage):
 
     event_type: Literal["execution.controlled"] = "execution.controlled"
     schema_version: Literal[1] = 1
-    action: Literal["cancel", "pause", "resume", "signal"]
+    action: Literal["cancel", "terminate", "pause", "resume", "signal", "retry", "rewind", "skip", "edit", "migrate"]
     reason: str = ""
     signal: str = Field("", description="which signal, for the action `signal`")
-    data: Any = Field(None, description="what the signal carries")
+    step_id: str = Field("", description="which step, for retry, rewind, skip and edit")
+    version: int | None = Field(None, ge=1, description="which version of the workflow, for migrate")
+    data: Any = Field(None, description="what the signal carries, a skipped step's output, an edited step's input")
+    parent_id: str = Field(
+        "", description="for the scheduler's own use: the execution that its child is cancelled with"
+    )

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field
 
 from handrail_contracts.envelope import ErrorInfo, JsonObject, Model
 from handrail_contracts.journal import Record
+from handrail_contracts.workflows import Parent
 
 
 class ExecutionEvent(Model):
@@ -28,7 +29,19 @@ class ExecutionStarted(ExecutionEvent):
     trigger: JsonObject = {}
     input: Any = None
     context: JsonObject = {}
+    attributes: JsonObject = {}
     deadline: AwareDatetime | None = None
+    parent: Parent | None = None
+    origin_id: str | None = None
+    stubs: JsonObject = {}
+
+
+class StepsRestored(ExecutionEvent):
+    """Steps that count as done or skipped because the execution goes on from a recorded one; follows the start."""
+
+    type: Literal["steps.restored"] = "steps.restored"
+    outputs: JsonObject = {}
+    skipped: tuple[str, ...] = ()
 
 
 class ExecutionRejected(ExecutionEvent):
@@ -40,6 +53,7 @@ class ExecutionRejected(ExecutionEvent):
     project_id: str
     input: Any = None
     error: ErrorInfo
+    parent: Parent | None = None
 
 
 class StepStarted(ExecutionEvent):
@@ -54,7 +68,7 @@ class StepStarted(ExecutionEvent):
     step_type: str
     run_id: str
     attempt: int
-    waits_for: Literal["agent", "approval", "timer", "signal", "loop"] | None = None
+    waits_for: Literal["agent", "approval", "timer", "signal", "loop", "workflow"] | None = None
     agent: str | None = None
     input: Any = None
     deadline: AwareDatetime | None = None
@@ -79,24 +93,29 @@ class StepRetryScheduled(ExecutionEvent):
 
 
 class StepFailed(ExecutionEvent):
-    """The last attempt failed."""
+    """The last attempt failed. `then` says what that means for the rest.
+
+    `end`: the execution fails. `continue`: the next steps begin, with the error as output. `catch`: its error steps begin
+    and its next steps don't. `branch`: its branch of a parallel ends there. `wait`: a person has to retry or skip it.
+    """
 
     type: Literal["step.failed"] = "step.failed"
     step_id: str
     attempt: int
     error: ErrorInfo
+    then: Literal["end", "continue", "catch", "branch", "wait"] = "end"
 
 
 class StepsSkipped(ExecutionEvent):
-    """Steps that will not run: a branch not taken, or the rest after an end."""
+    """Steps that will not run: a branch not taken, the rest after an end, or what a join no longer needs."""
 
     type: Literal["steps.skipped"] = "steps.skipped"
     step_ids: tuple[str, ...]
-    reason: Literal["branch_not_taken", "execution_ended"]
+    reason: Literal["branch_not_taken", "execution_ended", "not_needed"]
 
 
 class StepsCancelled(ExecutionEvent):
-    """Steps that were under way when the execution ended; their answers will be ignored."""
+    """Steps that were under way and are given up; their answers will be ignored."""
 
     type: Literal["steps.cancelled"] = "steps.cancelled"
     step_ids: tuple[str, ...]
@@ -130,6 +149,45 @@ class SignalReceived(ExecutionEvent):
     signal: str
     data: Any = None
     by: str
+    request_id: str = ""
+
+
+class StepSteered(ExecutionEvent):
+    """A person has changed the course of a step: retried, skipped or edited it, or rewound the execution to it.
+
+    What that leads to follows as events of its own. `step_ids` of a rewind are the steps that are as if they had never
+    begun; what was under way among them was cancelled before.
+    """
+
+    type: Literal["step.steered"] = "step.steered"
+    action: Literal["retry", "skip", "edit", "rewind"]
+    step_id: str
+    step_ids: tuple[str, ...] = ()
+    request_id: str
+    by: str
+    reason: str
+
+
+class VersionChanged(ExecutionEvent):
+    """The execution goes on with another version of its workflow, from the same place."""
+
+    type: Literal["execution.version_changed"] = "execution.version_changed"
+    workflow_version: int
+    request_id: str
+    by: str
+    reason: str
+
+
+class CompensationStarted(ExecutionEvent):
+    """The execution is about to end as `outcome`; before that, what was done is undone, latest first, by `step_ids`."""
+
+    type: Literal["compensation.started"] = "compensation.started"
+    outcome: Literal["failed", "cancelled", "timed_out"]
+    step_ids: tuple[str, ...]
+    step_id: str | None = None
+    error: ErrorInfo | None = None
+    by: str = ""
+    reason: str = ""
 
 
 class ExecutionCompleted(ExecutionEvent):
@@ -167,6 +225,10 @@ AnyExecutionEvent = Annotated[
     | ExecutionPaused
     | ExecutionResumed
     | SignalReceived
+    | StepsRestored
+    | StepSteered
+    | VersionChanged
+    | CompensationStarted
     | ExecutionCompleted
     | ExecutionFailed
     | ExecutionCancelled

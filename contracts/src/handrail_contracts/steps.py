@@ -21,7 +21,7 @@ class StepRequested(ExecutionMessage):
     step_id: Identifier
     run_id: Identifier
     attempt: int = Field(ge=1)
-    kind: Literal["agent", "api_call"] = "agent"
+    kind: Literal["agent", "api_call", "tool"] = "agent"
     agent: str
     input: Any = None
     context: JsonObject = {}

@@ -27,6 +27,29 @@ class LifecycleMetadata(Model):
     agents_used: tuple[str, ...] = ()
 
 
+class Parent(Model):
+    """Who asked for an execution and hears how it ends: an execution's step, or a schedule."""
+
+    execution_id: Identifier
+    step_id: str = ""
+    run_id: str = ""
+    attempt: int = 1
+    depth: int = Field(1, ge=1, description="1 for a child of an execution that has no parent")
+
+
+class Origin(Model):
+    """The recorded execution that this one goes on from, and what is taken over from it instead of being done again.
+
+    `outputs` are those of the steps that count as done, `skipped` the steps that count as skipped; steps in `stubs` are
+    given that output when their turn comes, and nothing is asked of anybody.
+    """
+
+    execution_id: Identifier
+    outputs: JsonObject = {}
+    skipped: tuple[str, ...] = ()
+    stubs: JsonObject = {}
+
+
 class WorkflowStarted(ExecutionMessage):
     """Asks for an execution. `execution_id` is the caller's choice: the same id twice starts one execution."""
 
@@ -38,6 +61,9 @@ class WorkflowStarted(ExecutionMessage):
     trigger: JsonObject = Field({}, description="what set the execution off, for people to read")
     session_id: str | None = Field(None, description="groups executions of one conversation")
     metadata: LifecycleMetadata = LifecycleMetadata()
+    attributes: JsonObject = Field({}, description="what people search executions by; any flat JSON")
+    parent: Parent | None = Field(None, description="for the scheduler's own use: who hears how it ends")
+    origin: Origin | None = Field(None, description="a recorded execution to go on from")
 
 
 class WorkflowCompleted(ExecutionMessage):
@@ -48,5 +74,19 @@ class WorkflowCompleted(ExecutionMessage):
     timestamp: AwareDatetime
     metadata: LifecycleMetadata
     workflow_version: int
+    result: Any = None
+    error: ErrorInfo | None = None
+
+
+class ChildEnded(ExecutionMessage):
+    """How a child ended, for its parent: `execution_id` is the parent's, so that it lands beside the parent's story."""
+
+    event_type: Literal["child.ended"] = "child.ended"
+    schema_version: Literal[1] = 1
+    child_id: Identifier
+    step_id: str = ""
+    run_id: str = ""
+    attempt: int = 1
+    status: Literal["completed", "failed", "cancelled", "timeout"]
     result: Any = None
     error: ErrorInfo | None = None

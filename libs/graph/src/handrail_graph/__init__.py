@@ -16,11 +16,14 @@ from handrail_graph.graph import (
     Retry,
     SignalParameters,
     StepType,
+    SubWorkflowParameters,
     SwitchParameters,
+    ToolParameters,
     TransformParameters,
     TriggerParameters,
 )
 from handrail_graph.instances import instance, prefix_of, turn_of
+from handrail_graph.places import unplaced
 from handrail_graph.problems import DefinitionError, Problem
 from handrail_graph.templates import Condition, Template, compile_condition, compile_template
 
@@ -42,8 +45,10 @@ __all__ = [
     "Retry",
     "SignalParameters",
     "StepType",
+    "SubWorkflowParameters",
     "SwitchParameters",
     "Template",
+    "ToolParameters",
     "TransformParameters",
     "TriggerParameters",
     "compile_condition",
@@ -53,4 +58,5 @@ __all__ = [
     "instance",
     "prefix_of",
     "turn_of",
+    "unplaced",
 ]

@@ -1,9 +1,10 @@
 """From steps as a dialect read them to a graph: references, order, reach, and what expressions name."""
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from handrail_graph.drafts import Draft
 from handrail_graph.expressions import Path
 from handrail_graph.graph import (
     AgentParameters,
@@ -16,27 +17,17 @@ from handrail_graph.graph import (
     Node,
     Retry,
     StepType,
+    SubWorkflowParameters,
     SwitchParameters,
+    ToolParameters,
     TransformParameters,
 )
 from handrail_graph.instances import Incoming, Nodes
 from handrail_graph.problems import Problems, closest, shown
+from handrail_graph.regions import check_compensations, regions_of
 
 MAX_STEPS = 5000
 RETRY_FIELDS = ("max_attempts", "backoff_seconds", "multiplier", "max_backoff_seconds", "jitter")
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A step with the place in the document that it came from. `next_path` is where its references stand."""
-
-    node: Node
-    path: str
-    next_path: str = "next_steps"
-    otherwise_path: str = "else_steps"
-    case_path: str = "parameters.cases[{}].next_steps"
-    parameters_path: str = ""
-    agent_path: str = ""
 
 
 def read_retry(raw: Mapping[str, Any], path: str, problems: Problems) -> Retry:
@@ -74,16 +65,25 @@ def build(
     _check_agents(drafts, known_agents, problems)
     problems.raise_if_any()
     incoming, predecessors = _edges(nodes)
-    entry = tuple(step_id for step_id in nodes if not incoming[step_id])
+    undone = check_compensations(drafts, nodes, incoming, problems)
+    entry = tuple(step_id for step_id in nodes if not incoming[step_id] and step_id not in undone)
     order = _order(nodes, dict(incoming), entry)
-    if len(order) < len(nodes):
-        _report_cycle(drafts, nodes, set(order), problems)
+    if len(order) + len(undone) < len(nodes):
+        _report_cycle(drafts, nodes, {*order, *undone}, problems)
     _check_entry(drafts, nodes, entry, problems)
     _check_joins(drafts, incoming, problems)
     problems.raise_if_any()
-    _check_expressions(drafts, nodes, order, predecessors, outer, problems)
+    for handler, step_id in undone.items():
+        predecessors[handler] = [step_id]
+    _check_expressions(drafts, nodes, (*order, *undone), predecessors, outer, problems)
     problems.raise_if_any()
-    linked = Nodes({step_id: replace(nodes[step_id], predecessors=tuple(predecessors[step_id])) for step_id in nodes})
+    regions = regions_of(nodes, order)
+    linked = Nodes(
+        {
+            step_id: replace(nodes[step_id], predecessors=tuple(predecessors[step_id]), **regions.get(step_id, {}))
+            for step_id in nodes
+        }
+    )
     return Graph(
         name=name,
         dialect=dialect,
@@ -108,7 +108,8 @@ def _check_references(drafts: list[Draft], nodes: Mapping[str, Node], problems: 
     for draft in drafts:
         cases = ((draft.case_path.format(index), targets) for index, targets in enumerate(draft.node.cases))
         for field, targets in (
-            (draft.next_path, draft.node.next), (draft.otherwise_path, draft.node.otherwise), *cases,
+            (draft.next_path, draft.node.next), (draft.otherwise_path, draft.node.otherwise),
+            ("error_steps", draft.node.catch), *cases,
         ):  # fmt: skip
             seen: set[str] = set()
             for index, target in enumerate(targets):
@@ -189,7 +190,13 @@ def _check_joins(drafts: list[Draft], incoming: Mapping[str, int], problems: Pro
 
 def references_of(node: Node) -> Iterable[Path]:
     match node.parameters:
-        case AgentParameters(input=template) | DelayParameters(seconds=template) | TransformParameters(output=template):
+        case (
+            AgentParameters(input=template)
+            | DelayParameters(seconds=template)
+            | TransformParameters(output=template)
+            | ToolParameters(arguments=template)
+            | SubWorkflowParameters(input=template)
+        ):
             return template.references
         case ApiCallParameters(url=url, headers=headers, body=body):
             return url.references | headers.references | body.references
@@ -222,6 +229,7 @@ def _check_expressions(
 ) -> None:
     """A step may name the outputs of steps that lead to it; others can't have one when it begins."""
     place = {step_id: index for index, step_id in enumerate(order)}
+    before = _ancestors(order, predecessors, place)
     for draft in drafts:
         for path in sorted(references_of(draft.node)):
             if path[0] != "steps" or (len(path) > 1 and path[1] not in nodes and path[1] in outer):
@@ -230,18 +238,19 @@ def _check_expressions(
             if len(path) < 2 or path[1] not in nodes:
                 named = path[1] if len(path) > 1 else ""
                 problems.add(where, "missing_step", f"an expression names step {named!r}{closest(named, nodes)}")
-            elif not _leads_to(path[1], draft.node.id, predecessors, place):
+            elif not before[draft.node.id] >> place[path[1]] & 1:
                 message = f"an expression names step {path[1]!r}, which does not come before step {draft.node.id!r}"
                 problems.add(where, "not_upstream", message)
 
 
-def _leads_to(origin: str, target: str, predecessors: Mapping[str, list[str]], place: Mapping[str, int]) -> bool:
-    seen, stack = set[str](), [target]
-    while stack:
-        for before in predecessors[stack.pop()]:
-            if before == origin:
-                return True
-            if before not in seen and place[before] > place[origin]:
-                seen.add(before)
-                stack.append(before)
-    return False
+def _ancestors(
+    order: tuple[str, ...], predecessors: Mapping[str, list[str]], place: Mapping[str, int]
+) -> dict[str, int]:
+    """For each step the places of all that lead to it, as the bits of a number: one pass, whatever the graph."""
+    found: dict[str, int] = {}
+    for step_id in order:
+        bits = 0
+        for before in predecessors[step_id]:
+            bits |= found[before] | 1 << place[before]
+        found[step_id] = bits
+    return found

@@ -8,12 +8,13 @@ from handrail_graph.templates import Condition, Template
 
 
 class StepType(StrEnum):
-    """Further types (tool_call, sub-workflow) get their name here, their parameters in `parameters.py` and their beginning in
-    the scheduler's `steps.py`."""
+    """A further type gets its name here, its parameters in `parameters.py` and its beginning in the scheduler's `steps.py`."""
 
     TRIGGER = "trigger"
     AGENT_EXECUTION = "agent_execution"
+    TOOL_CALL = "tool_call"
     API_CALL = "api_call"
+    SUB_WORKFLOW = "sub_workflow"
     CONDITION = "condition"
     SWITCH = "switch"
     PARALLEL = "parallel"
@@ -53,6 +54,23 @@ class AgentParameters:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolParameters:
+    """`tool` is the name of a native tool, or `server:tool` of one that a server offers."""
+
+    tool: str
+    arguments: Template
+
+
+@dataclass(frozen=True, slots=True)
+class SubWorkflowParameters:
+    """Runs another workflow of the same tenant, its newest version unless one is named; its result is the output."""
+
+    workflow_id: str
+    version: int | None
+    input: Template
+
+
+@dataclass(frozen=True, slots=True)
 class ApiCallParameters:
     method: str
     url: Template
@@ -76,7 +94,13 @@ class SwitchParameters:
 
 @dataclass(frozen=True, slots=True)
 class ParallelParameters:
-    """Its next steps begin together; what joins them says so itself (`Node.join`)."""
+    """Its next steps begin together; what joins them says so itself (`Node.join`).
+
+    `error_policy`, when a step of one branch fails for good: `fail_fast` ends the execution at once, `wait_all` when the
+    other branches are done, `ignore` ends that branch only.
+    """
+
+    error_policy: str = "fail_fast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +150,8 @@ class ApprovalParameters:
 Parameters = (
     TriggerParameters
     | AgentParameters
+    | ToolParameters
+    | SubWorkflowParameters
     | ApiCallParameters
     | ConditionParameters
     | SwitchParameters
@@ -142,7 +168,10 @@ Parameters = (
 class Node:
     """A step. `next` follows its end; `otherwise` is the else branch of a condition or switch, `cases` a switch's branches.
 
-    `join`: begins as soon as that many incoming edges were taken, and not only when all are decided.
+    `join`: begins as soon as that many incoming edges were taken, and not only when all are decided; `rest` are the steps
+    that nobody needs from then on. `on_error` is what its failure for good means: fail (the execution), continue, or wait
+    for a person; `catch` are the steps that begin instead of `next`. `compensation` undoes it if the execution ends badly.
+    `branch` is the parallel step in whose branch a failure stays; of that parallel step, `members` are all such steps.
     """
 
     id: str
@@ -153,6 +182,12 @@ class Node:
     otherwise: tuple[str, ...] = ()
     cases: tuple[tuple[str, ...], ...] = ()
     join: int | None = None
+    rest: tuple[str, ...] = ()
+    on_error: str = "fail"
+    catch: tuple[str, ...] = ()
+    compensation: str | None = None
+    branch: str | None = None
+    members: tuple[str, ...] = ()
     predecessors: tuple[str, ...] = ()
     retry: Retry = Retry()
     timeout_seconds: float | None = None
@@ -161,7 +196,7 @@ class Node:
 
     def __post_init__(self) -> None:
         of_cases = tuple(target for case in self.cases for target in case)
-        object.__setattr__(self, "targets", self.next + self.otherwise + of_cases)
+        object.__setattr__(self, "targets", self.next + self.otherwise + of_cases + self.catch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +204,8 @@ class Graph:
     """Acyclic. A step starts when each incoming edge is taken or dead and one at least was taken; with none, it is skipped.
 
     A step with `join` starts as soon as that many were taken, too. `incoming` counts edges per step (an edge from both
-    branches of one condition counts twice), `order` is topological. Both tables know the instances of steps in loops, too.
+    branches of one condition counts twice), `order` is topological and leaves out compensations, which are in `nodes`
+    alone. `nodes` and `incoming` know the instances of steps in loops, too.
     """
 
     name: str

@@ -61,6 +61,11 @@ class Nodes(dict[str, "Node"]):
             next=named(node.next),
             otherwise=named(node.otherwise),
             cases=tuple(named(case) for case in node.cases),
+            rest=named(node.rest),
+            catch=named(node.catch),
+            compensation=None if node.compensation is None else prefix + node.compensation,
+            branch=None if node.branch is None else prefix + node.branch,
+            members=named(node.members),
             predecessors=named(node.predecessors),
         )
 

@@ -14,7 +14,9 @@ from handrail_graph.graph import (
     Parameters,
     SignalParameters,
     StepType,
+    SubWorkflowParameters,
     SwitchParameters,
+    ToolParameters,
     TransformParameters,
     TriggerParameters,
 )
@@ -51,6 +53,27 @@ def _agent(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
     iterations = problems.number(raw, "max_iterations", path, least=1, most=1000, whole=True)
     template = problems.expression(compile_template, raw.get("input", PREVIOUS), f"{path}input", PREVIOUS)
     return AgentParameters(agent, template, None if iterations is None else int(iterations))
+
+
+def _tool(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    name = "tool" if "tool" in raw or "tool_name" not in raw else "tool_name"
+    tool = problems.text(raw, name, path)
+    if not tool.strip() and isinstance(raw.get(name, ""), str):
+        problems.add(f"{path}{name}", "missing", "name the tool: a native one, or server:tool")
+    arguments = raw.get("arguments") or {}
+    if not isinstance(arguments, dict) and not (isinstance(arguments, str) and "{" in arguments):
+        problems.add(f"{path}arguments", "wrong_type", "must be an object, or a template that gives one")
+        arguments = {}
+    return ToolParameters(tool, problems.expression(compile_template, arguments, f"{path}arguments", {}))
+
+
+def _sub_workflow(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+    workflow_id = problems.text(raw, "workflow_id", path)
+    if not workflow_id.strip() and isinstance(raw.get("workflow_id", ""), str):
+        problems.add(f"{path}workflow_id", "missing", "name the workflow that this step runs, by its id")
+    version = problems.number(raw, "version", path, least=1, most=2**31 - 1, whole=True)
+    template = problems.expression(compile_template, raw.get("input", PREVIOUS), f"{path}input", PREVIOUS)
+    return SubWorkflowParameters(workflow_id, None if version is None else int(version), template)
 
 
 def _api_call(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
@@ -105,7 +128,7 @@ def read_cases(raw: Mapping[str, Any], path: str, problems: Problems) -> tuple[t
 
 
 def _parallel(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
-    return ParallelParameters()
+    return ParallelParameters(problems.choice(raw, "error_policy", path, ("fail_fast", "wait_all", "ignore")))
 
 
 def _signal(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
@@ -160,7 +183,9 @@ READERS: Mapping[StepType, Reader] = {
     StepType.API_CALL: Reader(("url", "method", "headers", "body", "expected_status", "timeout_seconds"), _api_call),
     StepType.CONDITION: Reader(("condition",), _condition),
     StepType.SWITCH: Reader(("cases", "mode"), _switch),
-    StepType.PARALLEL: Reader((), _parallel),
+    StepType.TOOL_CALL: Reader(("tool", "tool_name", "arguments", "timeout_seconds"), _tool),
+    StepType.SUB_WORKFLOW: Reader(("workflow_id", "version", "input", "timeout_seconds"), _sub_workflow),
+    StepType.PARALLEL: Reader(("error_policy",), _parallel),
     StepType.SIGNAL: Reader(("name", "on_timeout", "timeout_seconds"), _signal),
     StepType.DELAY: Reader(("seconds", "minutes", "hours", "delay_seconds", "duration_seconds"), _delay),
     StepType.DATA_TRANSFORM: Reader(("output", "mapping", "expression"), _transform),

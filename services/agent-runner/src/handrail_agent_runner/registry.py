@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from handrail_agent_runner.agents import MAKERS, Agent, AgentFailure
 from handrail_agent_runner.agents.api_call import ApiCall
+from handrail_agent_runner.tools import tool_of
 
 LATE_REGISTRATION_SECONDS = 2.0
 
@@ -30,6 +31,7 @@ class Registry:
         self._made: dict[str, Agent] = {}
         self._changed = asyncio.Event()
         self._api_call = ApiCall(settings)
+        self._tools: dict[str, Agent] = {}
 
     def add(self, registered: AgentRegistered) -> None:
         self._made.pop(registered.agent, None)
@@ -47,10 +49,18 @@ class Registry:
         """The agent of a request if it is known. Raises `AgentFailure` if it can't be made."""
         if request.kind == "api_call":
             return self._api_call
+        if request.kind == "tool":
+            return self._tool(request)
         made = self._made.get(request.agent)
         if made is None and (registered := self._registered.get(request.agent)) is not None:
             made = self._made[request.agent] = self._make(registered)
         return made
+
+    def _tool(self, request: StepRequested) -> Agent:
+        tool = self._tools.get(request.agent)
+        if tool is None:
+            tool = self._tools[request.agent] = tool_of(request, self._settings)
+        return tool
 
     def _make(self, registered: AgentRegistered) -> Agent:
         try:

@@ -17,10 +17,11 @@ from handrail_contracts.execution_events import (
     ExecutionTimedOut,
     StepRetryScheduled,
     StepStarted,
+    VersionChanged,
 )
 from handrail_contracts.journal import Record
 from handrail_contracts.steps import AgentExecuted
-from handrail_contracts.workflows import WorkflowStarted
+from handrail_contracts.workflows import ChildEnded, WorkflowStarted
 from handrail_graph import Graph
 from handrail_runtime.machine.core import (
     CommandTopic,
@@ -34,12 +35,14 @@ from handrail_runtime.machine.core import (
 )
 
 from handrail_scheduler import decide
-from handrail_scheduler.decide import Decision, Emit
+from handrail_scheduler.decision import ALIVE, Decision, Emit
 from handrail_scheduler.definitions import Definitions
-from handrail_scheduler.evolve import evolve
+from handrail_scheduler.ending import end
+from handrail_scheduler.evolve import count_edges, evolve
 from handrail_scheduler.react import outstanding, react
 from handrail_scheduler.state import Execution, Status
-from handrail_scheduler.steps import BEGIN, evaluate
+from handrail_scheduler.steering import controlled, migrate
+from handrail_scheduler.steps import BEGIN, begin_with, evaluate
 
 ENDINGS = (ExecutionCompleted, ExecutionFailed, ExecutionRejected, ExecutionCancelled, ExecutionTimedOut)
 
@@ -47,7 +50,13 @@ WIRING = Wiring(
     service="scheduler",
     journal=topics.EXECUTION_EVENTS,
     snapshots=topics.EXECUTION_SNAPSHOTS,
-    inputs=(topics.AGENT_EXECUTED, topics.WORKFLOW_STARTED, topics.APPROVAL_DECIDED, topics.EXECUTION_CONTROLLED),
+    inputs=(
+        topics.AGENT_EXECUTED,
+        topics.WORKFLOW_STARTED,
+        topics.APPROVAL_DECIDED,
+        topics.EXECUTION_CONTROLLED,
+        topics.CHILD_ENDED,
+    ),
     fenced_inputs=frozenset(),
     commands=(CommandTopic(topics.STEP_REQUESTED, spread=True), CommandTopic(topics.APPROVAL_REQUESTED, spread=False)),
     record=ExecutionRecord,
@@ -72,7 +81,10 @@ class SchedulerCore:
                 self._start(state, message, now, emit)
             return
         if state.status is Status.NEW:
-            if isinstance(message, TimerDue) or ended(state.execution_id):
+            if isinstance(message, TimerDue | ChildEnded) or ended(state.execution_id):
+                return
+            if isinstance(message, ExecutionControlled) and message.parent_id:
+                decide.never_began(state, message, emit)
                 return
             raise Refused("UNKNOWN_EXECUTION", f"no execution {state.execution_id} is known here")
         decision = self._decision(state, now, emit)
@@ -81,10 +93,12 @@ class SchedulerCore:
                 decide.answer(decision, message)
             case ApprovalDecided():
                 decide.decided(decision, message)
+            case ChildEnded():
+                decide.child_ended(decision, message)
             case ExecutionControlled():
                 if (message.organization_id, message.project_id) != (state.organization_id, state.project_id):
                     raise Refused("FORBIDDEN", "the execution belongs to another tenant")
-                decide.controlled(decision, message)
+                self._controlled(decision, message)
             case TimerDue():
                 decide.timer(decision, message.token)
 
@@ -96,6 +110,10 @@ class SchedulerCore:
         if not isinstance(graph, Graph):
             decide.reject(state, message, graph, emit, keep_input=True)
             return
+        why = None if message.origin is None else decide.cannot_restore(graph, message.origin)
+        if why is not None:
+            decide.reject(state, message, ErrorInfo(code="VALIDATION_ERROR", message=why), emit, keep_input=True)
+            return
         decide.start(Decision(graph, state, now, emit, BEGIN, evaluate), message, definition.version)
 
     def decide_instead(self, state: Execution, message: Any, why: Instead, now: float, emit: Emit) -> None:
@@ -106,13 +124,23 @@ class SchedulerCore:
             )
             error = _TOO_LARGE if why is Instead.TOO_LARGE else unknown
             decide.reject(state, message, error, emit, keep_input=why is not Instead.TOO_LARGE)
-        elif state.status in decide.ALIVE:
-            decide.end(self._decision(state, now, emit), ExecutionFailed, error=_TOO_LARGE)
+        elif state.status in ALIVE:
+            end(self._decision(state, now, emit), ExecutionFailed, error=_TOO_LARGE)
+        elif isinstance(message, AgentExecuted | ChildEnded) and state.status is Status.COMPENSATING:
+            decide.gave_too_much(self._decision(state, now, emit), message, _TOO_LARGE)
         else:
             raise Refused(why.value.upper(), "the input can't be decided on")
 
     def _decision(self, state: Execution, now: float, emit: Emit) -> Decision:
         return Decision(self._graph(state), state, now, emit, BEGIN, evaluate)
+
+    def _controlled(self, decision: Decision, message: ExecutionControlled) -> None:
+        if message.action != "migrate":
+            controlled(decision, message, begin_with)
+        elif (found := self._definitions.find(decision.state.workflow_id, message.version)) is not None:
+            graph = found.graph()
+            if isinstance(graph, Graph):
+                migrate(decision, message, graph)
 
     def _graph(self, state: Execution) -> Graph:
         definition = self._definitions.find(state.workflow_id, state.version)
@@ -123,11 +151,13 @@ class SchedulerCore:
 
     def evolve(self, state: Execution, event: Any, record: Record) -> None:
         evolve(self._graph_of(state), state, event, record)
+        if isinstance(event, VersionChanged):
+            count_edges(self._graph(state), state)
 
     def react(
         self, state: Execution, event: Any, record: Record, partition: int, *, requests: bool = True
     ) -> Iterable[Outgoing]:
-        if not requests and isinstance(event, StepStarted):
+        if not requests and isinstance(event, StepStarted) and event.waits_for != "workflow":
             return ()
         return react(self._graph_of(state), state, event, record, partition)
 
@@ -142,7 +172,7 @@ class SchedulerCore:
         match event:
             case StepStarted(waits_for="timer") if event.wake_at is not None:
                 return (Timer(event.wake_at.timestamp(), f"wake/{event.step_id}/{event.attempt}"),)
-            case StepStarted(waits_for="agent" | "signal") if event.deadline is not None:
+            case StepStarted(waits_for="agent" | "signal" | "workflow") if event.deadline is not None:
                 return (Timer(event.deadline.timestamp(), f"deadline/{event.step_id}/{event.attempt}"),)
             case StepRetryScheduled():
                 return (Timer(event.retry_at.timestamp(), f"retry/{event.step_id}/{event.attempt}"),)
@@ -158,7 +188,7 @@ class SchedulerCore:
             if step.wake_at is not None:
                 kind = "retry" if step.status == "retrying" else "wake"
                 yield Timer(step.wake_at, f"{kind}/{step_id}/{step.attempt}")
-            elif step.deadline is not None and step.waits_for in ("agent", "signal"):
+            elif step.deadline is not None and step.waits_for in ("agent", "signal", "workflow"):
                 yield Timer(step.deadline, f"deadline/{step_id}/{step.attempt}")
 
     def workflow_id(self, state: Execution) -> str:

@@ -9,6 +9,7 @@ from typing import assert_never
 from handrail_contracts.envelope import utc
 from handrail_contracts.execution_events import (
     AnyExecutionEvent,
+    CompensationStarted,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
@@ -23,17 +24,21 @@ from handrail_contracts.execution_events import (
     StepFailed,
     StepRetryScheduled,
     StepsCancelled,
+    StepsRestored,
     StepsSkipped,
     StepStarted,
+    StepSteered,
+    VersionChanged,
 )
 from handrail_contracts.journal import Record
-from handrail_graph import Graph, LoopParameters, StepType, instance, turn_of
+from handrail_graph import Graph, LoopParameters, Node, ParallelParameters, StepType, instance, turn_of
 
-from handrail_scheduler.state import Execution, Status, Step, StepStatus
+from handrail_scheduler.state import SETTLED, Execution, Outcome, Status, Step, StepStatus, Turns
 
 __all__ = ["evolve", "seconds", "utc"]
 
-IDLE = ("approval", "timer", "signal", "loop")
+IDLE = ("approval", "timer", "signal", "loop", "workflow")
+REQUESTS_KEPT = 100
 
 
 def seconds(moment: datetime | None) -> float | None:
@@ -56,12 +61,13 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             state.steps[event.step_id].wake_at = seconds(event.retry_at)
             state.working += 1
         case StepFailed():
-            _stop_work(state, event.step_id, StepStatus.FAILED)
+            _step_failed(graph, state, event)
         case StepsSkipped():
             _skipped(graph, state, event)
         case StepsCancelled():
             for step_id in event.step_ids:
                 _stop_work(state, step_id, StepStatus.CANCELLED)
+                state.turns.pop(step_id, None)
         case StatusChanged():
             state.status = Status(event.status)
         case ExecutionPaused():
@@ -70,6 +76,20 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             state.status = Status.RUNNING
         case SignalReceived():
             state.signals.append((event.signal, event.data))
+            _note_request(state, event.request_id)
+        case StepsRestored():
+            assert graph is not None
+            _restored(graph, state, event)
+        case StepSteered():
+            assert graph is not None
+            _steered(graph, state, event)
+        case VersionChanged():
+            _note_request(state, event.request_id)
+            state.version = event.workflow_version
+        case CompensationStarted():
+            error = None if event.error is None else event.error.model_dump()
+            state.outcome = Outcome(event.outcome, list(event.step_ids), event.step_id, error, event.by, event.reason)
+            state.status, state.deadline = Status.COMPENSATING, None
         case (
             ExecutionCompleted() | ExecutionFailed() | ExecutionCancelled() | ExecutionTimedOut() | ExecutionRejected()
         ):
@@ -85,12 +105,22 @@ def _started(state: Execution, event: ExecutionStarted, record: Record) -> None:
     state.input, state.context = event.input, event.context
     state.status, state.started_at = Status.RUNNING, record.at.timestamp()
     state.deadline = seconds(event.deadline)
+    state.parent = None if event.parent is None else event.parent.model_dump()
+    state.stubs = event.stubs
+
+
+def _note_request(state: Execution, request_id: str) -> None:
+    if request_id:
+        state.requests.append(request_id)
+        del state.requests[:-REQUESTS_KEPT]
 
 
 def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
     known = state.steps.get(event.step_id)
-    if known is not None and known.status is StepStatus.RETRYING:
-        state.working -= 1
+    if known is not None:
+        _stop_work(state, event.step_id, known.status)
+        if event.waits_for == "loop":
+            _forget_turns(state, event.step_id)
     state.steps[event.step_id] = Step(
         status=StepStatus.RUNNING,
         attempt=event.attempt,
@@ -101,7 +131,7 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
         wake_at=seconds(event.wake_at),
     )
     if event.waits_for == "loop":
-        state.turns[event.step_id] = [0, 0]
+        state.turns[event.step_id] = Turns()
     _note_begun(state, event.step_id)
     if event.waits_for in IDLE:
         state.idle += 1
@@ -110,10 +140,11 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
 
 
 def _stop_work(state: Execution, step_id: str, status: StepStatus) -> Step:
+    """Whatever the step waited for, it waits no more."""
     step = state.steps[step_id]
-    if step.status is StepStatus.RETRYING or step.waits_for not in IDLE:
+    if step.status is StepStatus.RETRYING or (step.status is StepStatus.RUNNING and step.waits_for not in IDLE):
         state.working -= 1
-    else:
+    elif step.status in (StepStatus.RUNNING, StepStatus.BLOCKED):
         state.idle -= 1
     step.status, step.input, step.deadline, step.wake_at = status, None, None, None
     return step
@@ -126,43 +157,157 @@ def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> Non
     state.turns.pop(event.step_id, None)
     _stop_work(state, event.step_id, StepStatus.COMPLETED).output = event.output
     node = graph.nodes[event.step_id]
+    _resolve_settled(graph, state, node, step)
+    if node.compensation is not None:
+        state.undoable.append(event.step_id)
+    _note_settled(graph, state, event.step_id)
+
+
+def _resolve_settled(graph: Graph, state: Execution, node: Node, step: Step) -> None:
+    """What the end of a step means for the edges that leave it."""
+    if step.status is StepStatus.SKIPPED:
+        _resolve(graph, state, node.targets, taken=False)
+        return
+    then = "continue" if step.status is StepStatus.COMPLETED else state.failures.get(node.id)
+    if then == "continue":
+        _resolve_next(graph, state, node, step)
+        _resolve(graph, state, node.catch, taken=False)
+    elif then in ("catch", "branch"):
+        _resolve(graph, state, node.targets[: len(node.targets) - len(node.catch)], taken=False)
+        _resolve(graph, state, node.catch, taken=then == "catch")
+
+
+def _resolve_next(graph: Graph, state: Execution, node: Node, step: Step) -> None:
+    """A condition or switch that failed and goes on takes the else branch."""
+    done = step.status is StepStatus.COMPLETED
     if node.type is StepType.CONDITION:
-        holds = event.output["result"]
+        holds = done and step.output["result"]
         _resolve(graph, state, node.next if holds else node.otherwise, taken=True)
         _resolve(graph, state, node.otherwise if holds else node.next, taken=False)
-    elif node.type is StepType.SWITCH:
-        chosen = event.output["taken"]
+        return
+    _resolve(graph, state, node.next, taken=True)
+    if node.type is StepType.SWITCH:
+        chosen = step.output["taken"] if done else ()
         for index, targets in enumerate(node.cases):
             _resolve(graph, state, targets, taken=index in chosen)
         _resolve(graph, state, node.otherwise, taken=not chosen)
-        _resolve(graph, state, node.next, taken=True)
-    else:
-        _resolve(graph, state, node.next, taken=True)
-    _note_settled(graph, state, event.step_id)
+
+
+def _step_failed(graph: Graph | None, state: Execution, event: StepFailed) -> None:
+    assert graph is not None
+    status = StepStatus.BLOCKED if event.then == "wait" else StepStatus.FAILED
+    state.turns.pop(event.step_id, None)
+    step = _stop_work(state, event.step_id, status)
+    state.failures[event.step_id] = event.then
+    if status is StepStatus.BLOCKED:
+        state.idle += 1
+        return
+    node = graph.nodes[event.step_id]
+    error = event.error.model_dump()
+    if event.then in ("continue", "catch"):
+        step.output = {"error": {"code": event.error.code, "message": event.error.message}}
+    elif event.then == "branch" and node.branch is not None:
+        parameters = graph.nodes[node.branch].parameters
+        if isinstance(parameters, ParallelParameters) and parameters.error_policy == "wait_all":
+            state.failing.setdefault(node.branch, (event.step_id, error))
+    if event.then != "end":
+        _resolve_settled(graph, state, node, step)
+        _note_settled(graph, state, event.step_id)
+
+
+def _restored(graph: Graph, state: Execution, event: StepsRestored) -> None:
+    for step_id, output in event.outputs.items():
+        state.steps[step_id] = Step(status=StepStatus.COMPLETED, output=output)
+        if graph.nodes[step_id].compensation is not None:
+            state.undoable.append(step_id)
+    for step_id in event.skipped:
+        state.steps[step_id] = Step(status=StepStatus.SKIPPED)
+    count_edges(graph, state)
+
+
+def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
+    _note_request(state, event.request_id)
+    if event.action != "rewind":
+        return
+    for step_id in event.step_ids:
+        attempt = state.steps.pop(step_id).attempt
+        if attempt and turn_of(step_id) is None:
+            state.attempts[step_id] = attempt
+        state.turns.pop(step_id, None)
+        state.failing.pop(step_id, None)
+        state.failures.pop(step_id, None)
+    gone = set(event.step_ids)
+    state.failing = {parallel: said for parallel, said in state.failing.items() if said[0] not in gone}
+    state.undoable = [step_id for step_id in state.undoable if step_id not in gone]
+    count_edges(graph, state)
+
+
+def count_edges(graph: Graph, state: Execution) -> None:
+    """Counts the edges anew, after steps have come from elsewhere or are as if they had never begun."""
+    state.unresolved, state.reached, state.taken = {}, set(), {}
+    for step_id, step in state.steps.items():
+        if step.status in SETTLED:
+            _resolve_settled(graph, state, graph.nodes[step_id], step)
 
 
 def _note_begun(state: Execution, step_id: str) -> None:
     place = turn_of(step_id)
-    if place is not None:
-        turns = state.turns[place[0]]
-        turns[0] = max(turns[0], place[1] + 1)
+    if place is not None and (turns := state.turns.get(place[0])) is not None:
+        turns.begun = max(turns.begun, place[1] + 1)
 
 
 def _note_settled(graph: Graph, state: Execution, step_id: str) -> None:
     """A turn is done when each step of its body is."""
     place = turn_of(step_id)
-    if place is not None and is_turn_done(graph, state, *place):
-        state.turns[place[0]][1] += 1
+    if place is not None and place[0] in state.turns and _is_turn_done(graph, state, *place):
+        _turn_done(graph, state, *place)
 
 
-def is_turn_done(graph: Graph, state: Execution, loop_id: str, turn: int) -> bool:
+def _is_turn_done(graph: Graph, state: Execution, loop_id: str, turn: int) -> bool:
     parameters = graph.nodes[loop_id].parameters
     assert isinstance(parameters, LoopParameters)
-    for name in parameters.body.nodes:
+    for name in parameters.body.order:
         step = state.steps.get(instance(loop_id, turn, name))
-        if step is None or step.status not in (StepStatus.COMPLETED, StepStatus.SKIPPED):
+        if step is None or step.status not in SETTLED:
             return False
     return True
+
+
+def _turn_done(graph: Graph, state: Execution, loop_id: str, turn: int) -> None:
+    """What the turn gave is the output of its last step; of several last steps that ran, their outputs by id."""
+    parameters = graph.nodes[loop_id].parameters
+    assert isinstance(parameters, LoopParameters)
+    body, turns = parameters.body, state.turns[loop_id]
+    last = {name: state.steps[instance(loop_id, turn, name)] for name in body.sinks}
+    outputs = {
+        name: step.output for name, step in last.items() if step.status in (StepStatus.COMPLETED, StepStatus.FAILED)
+    }
+    if parameters.until is not None:
+        turns.outputs.clear()
+    turns.outputs[str(turn)] = next(iter(outputs.values())) if len(outputs) == 1 else outputs or None
+    turns.done += 1
+    if not any(body.nodes[name].compensation for name in body.order):
+        _forget_turn(body, state, f"{loop_id}[{turn}].")
+
+
+def _forget_turns(state: Execution, loop_id: str) -> None:
+    """The loop begins again: its turns are as if they had never been."""
+    inside = f"{loop_id}["
+    for step_id in [step_id for step_id in state.steps if step_id.startswith(inside)]:
+        _forget(state, step_id)
+    state.undoable = [step_id for step_id in state.undoable if not step_id.startswith(inside)]
+
+
+def _forget(state: Execution, step_id: str) -> None:
+    del state.steps[step_id]
+    state.unresolved.pop(step_id, None)
+    state.taken.pop(step_id, None)
+    state.reached.discard(step_id)
+
+
+def _forget_turn(body: Graph, state: Execution, prefix: str) -> None:
+    for name in body.order:
+        _forget(state, prefix + name)
 
 
 def _take_signal(state: Execution, name: str) -> None:
@@ -179,7 +324,7 @@ def _skipped(graph: Graph | None, state: Execution, event: StepsSkipped) -> None
     if event.reason == "branch_not_taken":
         assert graph is not None
         for step_id in event.step_ids:
-            _resolve(graph, state, graph.nodes[step_id].targets, taken=False)
+            _resolve_settled(graph, state, graph.nodes[step_id], state.steps[step_id])
             _note_begun(state, step_id)
             _note_settled(graph, state, step_id)
 

@@ -6,11 +6,19 @@ from handrail_contracts.ids import derive
 
 
 @lru_cache(maxsize=16_384)
-def run_id(execution_id: str, step_id: str) -> str:
-    """Names a step run: the same for each of its attempts, and for the gate of an approval step."""
-    return derive(execution_id, step_id)
+def run_id(execution_id: str, step_id: str, *attempts_before: int) -> str:
+    """Names a step run: the same for each of its attempts. After a rewind it is another run, and has another name.
+
+    `attempts_before` are those of the step before the rewind and, inside of loops that began again, those of the loops.
+    """
+    return derive(execution_id, step_id, *attempts_before)
 
 
 def request_id(run: str, attempt: int) -> str:
-    """Names one attempt."""
+    """Names one attempt, and the child that an attempt of a sub-workflow starts."""
     return derive(run, attempt)
+
+
+def gate_id(run: str, attempt: int) -> str:
+    """Names the gate of an approval step; one that was opened anew has a name of its own."""
+    return run if attempt == 1 else derive(run, "gate", attempt)

@@ -5,7 +5,8 @@ from typing import Any
 
 from handrail_contracts import topics
 from handrail_contracts.approvals import ApprovalRequested, ApprovalWithdrawn
-from handrail_contracts.envelope import ErrorInfo, utc
+from handrail_contracts.control import ExecutionControlled
+from handrail_contracts.envelope import ErrorInfo, Tenant, utc
 from handrail_contracts.execution_events import (
     AnyExecutionEvent,
     ExecutionCancelled,
@@ -13,17 +14,19 @@ from handrail_contracts.execution_events import (
     ExecutionFailed,
     ExecutionRejected,
     ExecutionTimedOut,
+    StepFailed,
+    StepRetryScheduled,
     StepsCancelled,
     StepStarted,
 )
 from handrail_contracts.ids import derive
 from handrail_contracts.journal import Record
 from handrail_contracts.steps import StepRequested
-from handrail_contracts.workflows import LifecycleMetadata, WorkflowCompleted
-from handrail_graph import AgentParameters, Graph, Node, StepType
+from handrail_contracts.workflows import ChildEnded, LifecycleMetadata, Parent, WorkflowCompleted, WorkflowStarted
+from handrail_graph import AgentParameters, Graph, Node, StepType, SubWorkflowParameters, ToolParameters
 from handrail_runtime.machine.core import Kind, Outgoing
 
-from handrail_scheduler.identifiers import request_id, run_id
+from handrail_scheduler.identifiers import gate_id, request_id
 from handrail_scheduler.state import Execution, Step, StepStatus
 
 _EVENT_TYPES: dict[type[Any], str] = {
@@ -42,13 +45,23 @@ def react(
         case StepStarted(waits_for="agent" | "approval"):
             assert graph is not None
             return (_request(graph.nodes[event.step_id], state, state.steps[event.step_id], partition),)
+        case StepStarted(waits_for="workflow"):
+            assert graph is not None
+            return (_child(graph.nodes[event.step_id], state, event),)
         case StepsCancelled():
             assert graph is not None
-            return [_withdrawal(state, step_id, record) for step_id in event.step_ids if _is_gate(graph, step_id)]
+            return list(_withdrawals(graph, state, event.step_ids, record))
+        case StepFailed(error=error) | StepRetryScheduled(error=error) if error.code == "TIMEOUT":
+            assert graph is not None
+            return list(_withdrawals(graph, state, (event.step_id,), record))
         case (
             ExecutionCompleted() | ExecutionFailed() | ExecutionRejected() | ExecutionCancelled() | ExecutionTimedOut()
         ):
-            return (_ended(graph, state, event, record),)
+            ended = _ended(graph, state, event, record)
+            parent = (
+                event.parent.model_dump() if isinstance(event, ExecutionRejected) and event.parent else state.parent
+            )
+            return (ended,) if parent is None else (ended, _told_parent(parent, ended.message))
         case _:
             return ()
 
@@ -63,7 +76,7 @@ def outstanding(graph: Graph, state: Execution, partition: int) -> Iterator[Outg
 def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoing:
     if step.waits_for == "approval":
         return _approval(node, state, step)
-    run = run_id(state.execution_id, node.id)
+    run = state.run_id(node.id)
     parameters = node.parameters
     message = StepRequested(
         event_id=request_id(run, step.attempt),
@@ -77,8 +90,8 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
         step_id=node.id,
         run_id=run,
         attempt=step.attempt,
-        kind="api_call" if node.type is StepType.API_CALL else "agent",
-        agent=parameters.agent if isinstance(parameters, AgentParameters) else "api_call",
+        kind=_KINDS[node.type],
+        agent=_agent(node),
         input=step.input,
         context=state.context,
         session_id=state.session_id,
@@ -88,8 +101,20 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
     return Outgoing(Kind.REQUEST, topics.STEP_REQUESTED, run, message)
 
 
+_KINDS = {StepType.AGENT_EXECUTION: "agent", StepType.API_CALL: "api_call", StepType.TOOL_CALL: "tool"}
+
+
+def _agent(node: Node) -> str:
+    """Who is asked: an agent, a tool, or the runner itself."""
+    match node.parameters:
+        case AgentParameters(agent=name) | ToolParameters(tool=name):
+            return name
+        case _:
+            return "api_call"
+
+
 def _approval(node: Node, state: Execution, step: Step) -> Outgoing:
-    run = run_id(state.execution_id, node.id)
+    run = state.run_id(node.id)
     message = ApprovalRequested(
         event_id=request_id(run, step.attempt),
         occurred_at=utc(step.started_at),
@@ -98,7 +123,7 @@ def _approval(node: Node, state: Execution, step: Step) -> Outgoing:
         user_id=state.user_id,
         organization_id=state.organization_id,
         project_id=state.project_id,
-        approval_id=run,
+        approval_id=gate_id(run, step.attempt),
         step_id=node.id,
         approvers=tuple(step.input["approvers"]),
         message=step.input["message"],
@@ -108,24 +133,90 @@ def _approval(node: Node, state: Execution, step: Step) -> Outgoing:
     return Outgoing(Kind.REQUEST, topics.APPROVAL_REQUESTED, state.execution_id, message)
 
 
-def _is_gate(graph: Graph, step_id: str) -> bool:
-    return graph.nodes[step_id].type is StepType.HUMAN_APPROVAL
+def _withdrawals(graph: Graph, state: Execution, step_ids: tuple[str, ...], record: Record) -> Iterator[Outgoing]:
+    """Gates that nobody waits for any more, and children that run for nobody."""
+    for step_id in step_ids:
+        match graph.nodes[step_id].type:
+            case StepType.HUMAN_APPROVAL:
+                yield _withdrawal(state, step_id, record)
+            case StepType.SUB_WORKFLOW:
+                yield _cancellation(graph.nodes[step_id], state, record)
 
 
 def _withdrawal(state: Execution, step_id: str, record: Record) -> Outgoing:
-    run = run_id(state.execution_id, step_id)
+    gate = gate_id(state.run_id(step_id), state.steps[step_id].attempt)
     message = ApprovalWithdrawn(
-        event_id=derive(run, "withdrawn"),
+        event_id=derive(gate, "withdrawn"),
         occurred_at=record.at,
         execution_id=state.execution_id,
         workflow_id=state.workflow_id,
-        user_id=state.user_id,
-        organization_id=state.organization_id,
-        project_id=state.project_id,
-        approval_id=run,
-        reason="the execution ended",
+        **_tenant(state),
+        approval_id=gate,
+        reason="the execution waits for it no more",
     )
     return Outgoing(Kind.NOTICE, topics.APPROVAL_REQUESTED, state.execution_id, message)
+
+
+def _tenant(state: Execution) -> dict[str, str]:
+    return {name: getattr(state, name) for name in Tenant.model_fields}
+
+
+def _child(node: Node, state: Execution, event: StepStarted) -> Outgoing:
+    """A fact, not a command: who starts executions reads no fences, so it is said once it is certain."""
+    assert isinstance(node.parameters, SubWorkflowParameters)
+    run, step = state.run_id(node.id), state.steps[node.id]
+    child = request_id(run, event.attempt)
+    depth = 1 if state.parent is None else state.parent["depth"] + 1
+    message = WorkflowStarted(
+        event_id=derive(child, topics.WORKFLOW_STARTED),
+        occurred_at=utc(step.started_at),
+        execution_id=child,
+        workflow_id=node.parameters.workflow_id,
+        workflow_version=node.parameters.version,
+        **_tenant(state),
+        input=event.input,
+        context=state.context,
+        trigger={"type": "workflow", "execution_id": state.execution_id, "step_id": node.id},
+        session_id=state.session_id,
+        parent=Parent(execution_id=state.execution_id, step_id=node.id, run_id=run, attempt=event.attempt, depth=depth),
+    )
+    return Outgoing(Kind.FACT, topics.WORKFLOW_STARTED, child, message)
+
+
+def _cancellation(node: Node, state: Execution, record: Record) -> Outgoing:
+    assert isinstance(node.parameters, SubWorkflowParameters)
+    child = request_id(state.run_id(node.id), state.steps[node.id].attempt)
+    message = ExecutionControlled(
+        event_id=derive(child, "cancelled by parent"),
+        occurred_at=record.at,
+        execution_id=child,
+        workflow_id=node.parameters.workflow_id,
+        **_tenant(state),
+        action="cancel",
+        reason=f"execution {state.execution_id} waits for it no more",
+        parent_id=state.execution_id,
+    )
+    return Outgoing(Kind.FACT, topics.EXECUTION_CONTROLLED, child, message)
+
+
+def _told_parent(parent: dict[str, Any], ended: Any) -> Outgoing:
+    message = ChildEnded(
+        event_id=derive(ended.event_id, "parent"),
+        occurred_at=ended.occurred_at,
+        execution_id=parent["execution_id"],
+        workflow_id=ended.workflow_id,
+        user_id=ended.user_id,
+        organization_id=ended.organization_id,
+        project_id=ended.project_id,
+        child_id=ended.execution_id,
+        step_id=parent["step_id"],
+        run_id=parent["run_id"],
+        attempt=parent["attempt"],
+        status=ended.event_type.removeprefix("workflow."),
+        result=ended.result,
+        error=ended.error,
+    )
+    return Outgoing(Kind.FACT, topics.CHILD_ENDED, message.execution_id, message)
 
 
 def _ended(graph: Graph | None, state: Execution, event: Any, record: Record) -> Outgoing:

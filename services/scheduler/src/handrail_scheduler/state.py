@@ -1,20 +1,29 @@
 """The state of one execution, and how it is packed while nothing but people and timers can move it."""
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import orjson
+from handrail_graph import turn_of
+
+from handrail_scheduler.identifiers import run_id
 
 
 class StepStatus(StrEnum):
     RUNNING = "running"
     RETRYING = "retrying"
+    BLOCKED = "blocked"
     COMPLETED = "completed"
     FAILED = "failed"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
+
+
+UNDER_WAY = (StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.BLOCKED)
+SETTLED = (StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.CANCELLED)
 
 
 class Status(StrEnum):
@@ -22,6 +31,7 @@ class Status(StrEnum):
     RUNNING = "running"
     WAITING = "waiting"
     PAUSED = "paused"
+    COMPENSATING = "compensating"
     ENDED = "ended"
 
 
@@ -40,13 +50,40 @@ class Step:
 
 
 @dataclass(slots=True)
+class Turns:
+    """Of a loop that runs: how many turns have begun and are done, and what those that are done gave.
+
+    Of a loop with a condition only the latest turn's output is kept. The steps of a turn that is done are forgotten,
+    unless one of them can be undone: a loop of a hundred thousand turns weighs no more than what they gave.
+    """
+
+    begun: int = 0
+    done: int = 0
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an execution will end once what it did is undone; `undo` are the steps that undo, in order."""
+
+    kind: str
+    undo: list[str]
+    step_id: str | None = None
+    error: dict[str, Any] | None = None
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(slots=True)
 class Execution:
     """Changed by `evolve` alone. `n` is the number of the last event; times are seconds since the epoch.
 
     `unresolved` counts, for each step that some edges have reached, the incoming edges still open; `reached` are the
     steps that at least one taken edge has reached, and `taken` counts those edges for steps with a join of their own.
-    `turns` says of each loop that runs how many turns have begun and how many are done. `signals` are those that no step
-    has taken yet, oldest first.
+    `signals` are those that no step has taken yet, oldest first. `attempts` are those that a step had before the
+    execution was rewound to a place before it. `failures` say what the failure of a step meant. `failing` says of a parallel step that waits for its other branches which
+    step failed, and why. `undoable` are completed steps that can be undone, oldest first. `requests` are the latest
+    controls that counted, so that none counts twice.
     """
 
     execution_id: str
@@ -68,9 +105,29 @@ class Execution:
     reached: set[str] = field(default_factory=set)
     taken: dict[str, int] = field(default_factory=dict)
     signals: list[tuple[str, Any]] = field(default_factory=list)
-    turns: dict[str, list[int]] = field(default_factory=dict)
+    turns: dict[str, Turns] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    failing: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    undoable: list[str] = field(default_factory=list)
+    outcome: Outcome | None = None
+    parent: dict[str, Any] | None = None
+    stubs: dict[str, Any] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
     working: int = 0
     idle: int = 0
+
+    def run_id(self, step_id: str) -> str:
+        return run_id(self.execution_id, step_id, *self._attempts_before(step_id))
+
+    def _attempts_before(self, step_id: str) -> Iterator[int]:
+        if before := self.attempts.get(step_id):
+            yield before
+        while (place := turn_of(step_id)) is not None:
+            step_id = place[0]
+            loop = self.steps.get(step_id)
+            if loop is not None and loop.attempt > 1:
+                yield loop.attempt
 
     def pack(self) -> bytes:
         """A few hundred bytes for a parked execution of ordinary size."""
@@ -86,4 +143,6 @@ class Execution:
         raw["steps"] = {
             step_id: Step(status=StepStatus(step.pop("status")), **step) for step_id, step in raw["steps"].items()
         }
+        raw["turns"] = {loop_id: Turns(**turns) for loop_id, turns in raw["turns"].items()}
+        raw["outcome"] = None if raw["outcome"] is None else Outcome(**raw["outcome"])
         return Execution(**raw)

@@ -1,6 +1,7 @@
 """How a step of each type begins. A new step type gets its function here, and its parameters in `handrail_graph`."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from handrail_contracts.envelope import ErrorInfo, utc
@@ -17,20 +18,24 @@ from handrail_graph import (
     Node,
     SignalParameters,
     StepType,
+    SubWorkflowParameters,
     SwitchParameters,
     Template,
+    ToolParameters,
     TransformParameters,
     prefix_of,
     turn_of,
 )
 
-from handrail_scheduler.decide import Decision, complete, fail, turn_output
-from handrail_scheduler.identifiers import run_id
-from handrail_scheduler.state import Execution, StepStatus
+from handrail_scheduler.decision import Decision
+from handrail_scheduler.ending import fail
+from handrail_scheduler.loops import turn_output
+from handrail_scheduler.state import Execution, Step, StepStatus
 
 Path = tuple[str, ...]
 
-RENDERED_LIMIT_BYTES = 256 * 1024
+MOST_DEPTH = 8
+"""How deep workflows may run in each other."""
 
 
 def scope_of(decision: Decision, node: Node, references: frozenset[Path]) -> dict[str, Any]:
@@ -64,7 +69,8 @@ def _turn(decision: Decision, step_id: str) -> dict[str, Any] | None:
         return None
     loop_id, turn = place
     items = decision.state.steps[loop_id].input
-    last = turn_output(decision, loop_id, turn - 1) if items is None and turn else None
+    runs = loop_id in decision.state.turns
+    last = turn_output(decision, loop_id, turn - 1) if runs and items is None and turn else None
     return {"index": turn, "item": None if items is None else items[turn], "last": last}
 
 
@@ -91,9 +97,14 @@ def _previous_output(state: Execution, node: Node) -> Any:
     outputs = {
         step_id[own:]: state.steps[step_id].output
         for step_id in node.predecessors
-        if step_id in state.steps and state.steps[step_id].status is StepStatus.COMPLETED
+        if step_id in state.steps and _gave_something(state.steps[step_id])
     }
     return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+def _gave_something(step: Step) -> bool:
+    """It was completed, or it failed and the error was passed on."""
+    return step.status is StepStatus.COMPLETED or (step.status is StepStatus.FAILED and step.output is not None)
 
 
 def _say_started(decision: Decision, node: Node, **fields: Any) -> None:
@@ -102,8 +113,8 @@ def _say_started(decision: Decision, node: Node, **fields: Any) -> None:
         StepStarted,
         step_id=node.id,
         step_type=node.type.value,
-        run_id=run_id(decision.state.execution_id, node.id),
-        attempt=1 if known is None else known.attempt + 1,
+        run_id=decision.state.run_id(node.id),
+        attempt=1 + (decision.state.attempts.get(node.id, 0) if known is None else known.attempt),
         **fields,
     )
 
@@ -113,8 +124,11 @@ def _rendered(decision: Decision, node: Node, *templates: Template) -> list[Any]
 
 
 def _begin_remote(decision: Decision, node: Node, agent: str, rendered: Any) -> None:
-    deadline = None if node.timeout_seconds is None else utc(decision.now + node.timeout_seconds)
-    _say_started(decision, node, waits_for="agent", agent=agent, input=rendered, deadline=deadline)
+    _say_started(decision, node, waits_for="agent", agent=agent, input=rendered, deadline=_deadline(decision, node))
+
+
+def _deadline(decision: Decision, node: Node) -> datetime | None:
+    return None if node.timeout_seconds is None else utc(decision.now + node.timeout_seconds)
 
 
 _SEEN: Mapping[str, Callable[[Decision, Node], Any]] = {
@@ -129,13 +143,34 @@ _SEEN: Mapping[str, Callable[[Decision, Node], Any]] = {
 
 def _begin_trigger(decision: Decision, node: Node) -> None:
     _say_started(decision, node)
-    complete(decision, node.id, decision.state.input)
+    decision.complete(node.id, decision.state.input)
 
 
 def _begin_agent(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, AgentParameters)
     [rendered] = _rendered(decision, node, node.parameters.input)
     _begin_remote(decision, node, node.parameters.agent, rendered)
+
+
+def _begin_tool(decision: Decision, node: Node) -> None:
+    assert isinstance(node.parameters, ToolParameters)
+    [arguments] = _rendered(decision, node, node.parameters.arguments)
+    if not isinstance(arguments, dict):
+        raise ExpressionError(f"a tool's arguments are an object, not {type(arguments).__name__}", "", None)
+    _begin_remote(decision, node, node.parameters.tool, arguments)
+
+
+def _begin_sub_workflow(decision: Decision, node: Node) -> None:
+    assert isinstance(node.parameters, SubWorkflowParameters)
+    [rendered] = _rendered(decision, node, node.parameters.input)
+    _start_child(decision, node, rendered)
+
+
+def _start_child(decision: Decision, node: Node, rendered: Any) -> None:
+    parent = decision.state.parent
+    if parent is not None and parent["depth"] >= MOST_DEPTH:
+        raise ExpressionError(f"workflows may be nested {MOST_DEPTH} deep", "", None)
+    _say_started(decision, node, waits_for="workflow", input=rendered, deadline=_deadline(decision, node))
 
 
 def _begin_api_call(decision: Decision, node: Node) -> None:
@@ -153,7 +188,7 @@ def _begin_condition(decision: Decision, node: Node) -> None:
     condition = node.parameters.condition
     result = condition.evaluate(scope_of(decision, node, condition.references))
     _say_started(decision, node)
-    complete(decision, node.id, {"result": result})
+    decision.complete(node.id, {"result": result})
 
 
 def _begin_switch(decision: Decision, node: Node) -> None:
@@ -165,25 +200,24 @@ def _begin_switch(decision: Decision, node: Node) -> None:
             if not node.parameters.every:
                 break
     _say_started(decision, node)
-    complete(decision, node.id, {"taken": taken})
+    decision.complete(node.id, {"taken": taken})
 
 
 def _begin_parallel(decision: Decision, node: Node) -> None:
     """Passes on what came in, so that the branches see what the step before made."""
     passed_on = _previous_output(decision.state, node)
     _say_started(decision, node)
-    complete(decision, node.id, passed_on)
+    decision.complete(node.id, passed_on)
 
 
 def _begin_signal(decision: Decision, node: Node) -> None:
     """One that came before the step did is taken at once."""
     assert isinstance(node.parameters, SignalParameters)
     name = node.parameters.name
-    deadline = None if node.timeout_seconds is None else utc(decision.now + node.timeout_seconds)
-    _say_started(decision, node, waits_for="signal", input=name, deadline=deadline)
+    _say_started(decision, node, waits_for="signal", input=name, deadline=_deadline(decision, node))
     for signal, data in decision.state.signals:
         if signal == name:
-            complete(decision, node.id, data)
+            decision.complete(node.id, data)
             return
 
 
@@ -203,16 +237,19 @@ def _begin_transform(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, TransformParameters)
     [output] = _rendered(decision, node, node.parameters.output)
     _say_started(decision, node)
-    complete(decision, node.id, output)
+    decision.complete(node.id, output)
 
 
 def _begin_delay(decision: Decision, node: Node) -> None:
     """The step's output is what came in, so that a delay can stand between any two steps."""
     assert isinstance(node.parameters, DelayParameters)
     [delay] = _rendered(decision, node, node.parameters.seconds)
+    _wait(decision, node, delay, _previous_output(decision.state, node))
+
+
+def _wait(decision: Decision, node: Node, delay: Any, passed_on: Any) -> None:
     if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= 10 * 366 * 86_400:
         raise ExpressionError(f"a delay must be a number of seconds between 0 and ten years, not {delay!r}", "", None)
-    passed_on = _previous_output(decision.state, node)
     _say_started(decision, node, waits_for="timer", wake_at=utc(decision.now + delay), input=passed_on)
 
 
@@ -220,15 +257,50 @@ def _begin_approval(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, ApprovalParameters)
     parameters = node.parameters
     message, show = _rendered(decision, node, parameters.message, parameters.show)
-    timeout = parameters.timeout_seconds
     gate = {"approvers": list(parameters.approvers), "message": str(message), "show": show}
+    _open_gate(decision, node, parameters, gate)
+
+
+def _open_gate(decision: Decision, node: Node, parameters: ApprovalParameters, gate: dict[str, Any]) -> None:
+    timeout = parameters.timeout_seconds
     deadline = None if timeout is None else utc(decision.now + timeout)
     _say_started(decision, node, waits_for="approval", input=gate, deadline=deadline)
+
+
+def begin_with(decision: Decision, step_id: str, before: Any, given: Any) -> None:
+    """Begins a step again with an input that a person gives.
+
+    Of an approval the given object replaces approvers, message or show; of a delay the given number is the seconds that
+    it still waits. What can't be an input of the step fails it, as an expression would.
+    """
+    node = decision.graph.nodes[step_id]
+    try:
+        match node.parameters:
+            case AgentParameters(agent=agent):
+                _begin_remote(decision, node, agent, given)
+            case ToolParameters(tool=tool):
+                _begin_remote(decision, node, tool, given)
+            case ApiCallParameters():
+                _begin_remote(decision, node, "api_call", given)
+            case SubWorkflowParameters():
+                _start_child(decision, node, given)
+            case DelayParameters():
+                _wait(decision, node, given, before)
+            case ApprovalParameters() as parameters:
+                changes = given if isinstance(given, dict) else {"show": given}
+                kept = before if isinstance(before, dict) else {"approvers": [], "message": "", "show": None}
+                known = {name: changes[name] for name in ("approvers", "message", "show") if name in changes}
+                _open_gate(decision, node, parameters, kept | known)
+    except ExpressionError as error:
+        _say_started(decision, node)
+        fail(decision, node.id, ErrorInfo(code="VALIDATION_ERROR", message=f"step {node.id}: {error}"))
 
 
 _BEGIN: Mapping[StepType, Callable[[Decision, Node], None]] = {
     StepType.TRIGGER: _begin_trigger,
     StepType.AGENT_EXECUTION: _begin_agent,
+    StepType.TOOL_CALL: _begin_tool,
+    StepType.SUB_WORKFLOW: _begin_sub_workflow,
     StepType.API_CALL: _begin_api_call,
     StepType.CONDITION: _begin_condition,
     StepType.SWITCH: _begin_switch,
@@ -245,6 +317,10 @@ def _guarded(begin: Callable[[Decision, Node], None]) -> Callable[[Decision, Nod
     """A step whose expressions can't be evaluated fails, with the expression's own error."""
 
     def begin_or_fail(decision: Decision, node: Node) -> None:
+        if node.id in decision.state.stubs:
+            _say_started(decision, node)
+            decision.complete(node.id, decision.state.stubs[node.id])
+            return
         try:
             begin(decision, node)
         except ExpressionError as error:

@@ -1,20 +1,23 @@
-"""Definitions with an `entry_step`: agent, parallel and conditional steps, and `${user_input}`."""
+"""Definitions with an `entry_step`: agent, tool, parallel, conditional and loop steps, and `${user_input}`."""
 
 from collections.abc import Container, Mapping
 from typing import Any
 
-from handrail_graph.build import Draft, build, read_retry
+from handrail_graph.build import build, read_retry
 from handrail_graph.dialects.common import StepIds, document_name, items
+from handrail_graph.dialects.loops import Outside, loop_parameters
+from handrail_graph.drafts import Draft
 from handrail_graph.graph import (
     AgentParameters,
     ConditionParameters,
     Graph,
     Node,
     ParallelParameters,
+    Retry,
     StepType,
     TransformParameters,
 )
-from handrail_graph.parameters import PREVIOUS, TEN_YEARS
+from handrail_graph.parameters import PREVIOUS, READERS, TEN_YEARS
 from handrail_graph.problems import DefinitionError, Problem, Problems, closest, shown
 from handrail_graph.templates import compile_condition, compile_template
 
@@ -24,8 +27,9 @@ FIELDS = {
     "agent": (*COMMON_FIELDS, "agent_id", "agent", "input", "next"),
     "parallel": (*COMMON_FIELDS, "agents", "input", "next"),
     "conditional": (*COMMON_FIELDS, "condition", "then", "else"),
+    "tool": (*COMMON_FIELDS, "tool", "input", "next"),
+    "loop": (*COMMON_FIELDS, "agents", "input", "condition", "over", "max_iterations", "max_parallel", "next"),
 }
-LATER = ("tool", "loop")
 USER_INPUT = "${user_input}"
 
 
@@ -53,7 +57,7 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
     entry = document.get("entry_step")
     if entry not in steps:
         problems.add("entry_step", "missing_step", f"there is no step {shown(entry)}{closest(str(entry), steps)}")
-    reader = _Reader(problems, begins, entry)
+    reader = _Reader(problems, begins, entry, known_agents)
     drafts = [draft for step_id, (path, step) in steps.items() for draft in reader.read(step, step_id, path)]
     graph = build(
         drafts,
@@ -76,11 +80,8 @@ def _type_is_known(step: Mapping[str, Any], path: str, problems: Problems) -> bo
     kind = step.get("type")
     if kind in FIELDS:
         return True
-    if kind in LATER:
-        problems.add(f"{path}.type", "unsupported_step_type", f"steps of type {kind} are not supported yet")
-    else:
-        message = f"{shown(kind)} is no step type; there are {', '.join((*FIELDS, *LATER))}"
-        problems.add(f"{path}.type", "unknown_step_type", message)
+    message = f"{shown(kind)} is no step type; there are {', '.join(FIELDS)}"
+    problems.add(f"{path}.type", "unknown_step_type", message)
     return False
 
 
@@ -91,8 +92,10 @@ def _begin_of(step_id: str) -> str:
 class _Reader:
     """Steps to drafts. A `parallel` becomes its begin, its agents, and a step of its own id that gathers their outputs."""
 
-    def __init__(self, problems: Problems, begins: Mapping[str, str], entry: Any) -> None:
-        self._problems, self._begins, self._entry = problems, begins, entry
+    def __init__(
+        self, problems: Problems, begins: Mapping[str, str], entry: Any, known_agents: Container[str] | None
+    ) -> None:
+        self._problems, self._begins, self._entry, self._known_agents = problems, begins, entry, known_agents
 
     def read(self, raw: Mapping[str, Any], step_id: str, path: str) -> list[Draft]:
         match raw["type"]:
@@ -100,6 +103,10 @@ class _Reader:
                 return [self._agent(raw, step_id, path)]
             case "conditional":
                 return [self._conditional(raw, step_id, path)]
+            case "tool":
+                return [self._tool(raw, step_id, path)]
+            case "loop":
+                return [self._loop(raw, step_id, path)]
             case _:
                 return self._parallel(raw, step_id, path)
 
@@ -145,11 +152,51 @@ class _Reader:
         )  # fmt: skip
         return Draft(node, path, "then", "else", parameters_path=f"{path}.condition")
 
-    def _parallel(self, raw: Mapping[str, Any], step_id: str, path: str) -> list[Draft]:
+    def _tool(self, raw: Mapping[str, Any], step_id: str, path: str) -> Draft:
+        given = {"tool": raw.get("tool", ""), "arguments": raw.get("input", {})}
+        parameters = READERS[StepType.TOOL_CALL].read(given, f"{path}.", self._problems)
+        node = Node(
+            step_id, StepType.TOOL_CALL, parameters=parameters, next=self._targets(raw, "next", path),
+            **self._common(raw, step_id, path),
+        )  # fmt: skip
+        return Draft(node, path, "next", parameters_path=f"{path}.input")
+
+    def _loop(self, raw: Mapping[str, Any], step_id: str, path: str) -> Draft:
+        """Each turn is a chain of agents: the first is given `input`, which sees `${loop.item}` and `${loop.last}`."""
+        if ("over" in raw) == ("condition" in raw):
+            message = "say until when the loop goes on, or what it runs over: one of condition, over"
+            self._problems.add(f"{path}.condition", "missing", message)
+        agents = self._agents(raw, path, "name the agents of each turn, in order, each once")
+        first = self._problems.expression(compile_template, raw.get("input", PREVIOUS), f"{path}.input", PREVIOUS)
+        following = (*agents[1:], None)
+        body = [
+            Draft(
+                Node(
+                    f"agent-{number}", StepType.AGENT_EXECUTION, agent,
+                    AgentParameters(agent, compile_template(PREVIOUS) if number > 1 else first),
+                    next=() if following[number - 1] is None else (f"agent-{number + 1}",),
+                    retry=read_retry(raw, f"{path}.", self._problems),
+                ),
+                path, parameters_path=f"{path}.input", agent_path=f"{path}.agents[{number - 1}]",
+            )
+            for number, agent in enumerate(agents, 1)
+        ]  # fmt: skip
+        outside = Outside(self._known_agents, frozenset(self._begins))
+        parameters = loop_parameters(raw, body, f"{path}.", "condition", outside, self._problems)
+        common = self._common(raw, step_id, path) | {"retry": Retry()}
+        node = Node(
+            step_id, StepType.LOOP, parameters=parameters, next=self._targets(raw, "next", path), **common
+        )  # fmt: skip
+        return Draft(node, path, "next", parameters_path=f"{path}.input")
+
+    def _agents(self, raw: Mapping[str, Any], path: str, missing: str) -> tuple[str, ...]:
         agents = self._problems.texts(raw, "agents", f"{path}.")
         if not agents or len(set(agents)) < len(agents):
-            self._problems.add(f"{path}.agents", "missing", "name the agents that run side by side, each once")
-            agents = tuple(dict.fromkeys(agents))
+            self._problems.add(f"{path}.agents", "missing", missing)
+        return tuple(dict.fromkeys(agents))
+
+    def _parallel(self, raw: Mapping[str, Any], step_id: str, path: str) -> list[Draft]:
+        agents = self._agents(raw, path, "name the agents that run side by side, each once")
         common, template = self._common(raw, step_id, path), self._input(raw, step_id, path)
         branches = {agent: f"{step_id}-{number}" for number, agent in enumerate(agents, 1)}
         begin = Node(

@@ -1,25 +1,31 @@
 """Steps: an explicit graph by `next_steps` and `else_steps`."""
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from handrail_graph.build import Draft, build, read_retry
+from handrail_graph.build import build, read_retry
 from handrail_graph.dialects.common import StepIds, document_name, items
-from handrail_graph.graph import Graph, LoopParameters, Node, ParallelParameters, Parameters, StepType
+from handrail_graph.dialects.loops import Outside, loop_parameters
+from handrail_graph.drafts import Draft
+from handrail_graph.graph import Graph, Node, Parameters, StepType
 from handrail_graph.parameters import READERS, TEN_YEARS, read_cases
-from handrail_graph.problems import DefinitionError, Problems, closest, shown
-from handrail_graph.templates import compile_condition, compile_template
+from handrail_graph.problems import Problems, closest, shown
 
 DOCUMENT_FIELDS = ("name", "description", "steps", "timeout_seconds", "id", "category", "tags")
 STEP_FIELDS = (
-    "step_id", "step_type", "name", "parameters", "next_steps", "else_steps", "join", "retry", "timeout_seconds",
+    "step_id", "step_type", "name", "parameters", "next_steps", "else_steps", "join", "cancel_rest", "on_error",
+    "error_steps", "compensate_with", "retry", "timeout_seconds",
 )  # fmt: skip
-LATER = ("tool_call", "sub_workflow")
+ON_ERROR = ("fail", "continue", "wait")
 LOOP_FIELDS = ("over", "until", "steps", "max_parallel", "max_iterations")
-MOST_TURNS = 10_000
 BRANCHING = (StepType.CONDITION, StepType.SWITCH)
-OWN_TIMEOUT = (StepType.AGENT_EXECUTION, StepType.API_CALL, StepType.SIGNAL)
+OWN_TIMEOUT = (
+    StepType.AGENT_EXECUTION,
+    StepType.TOOL_CALL,
+    StepType.API_CALL,
+    StepType.SUB_WORKFLOW,
+    StepType.SIGNAL,
+)
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -32,7 +38,7 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
     name = document_name(document, problems)
     raw = items(document, "steps", "give at least one step", problems)
     drafts: list[Draft] = []
-    outside = _Outside(known_agents, frozenset(_ids_of(raw)))
+    outside = Outside(known_agents, frozenset(_ids_of(raw)))
     ids = StepIds(problems)
     for index, step in enumerate(raw):
         draft = _step(step, f"steps[{index}]", ids, outside, problems)
@@ -49,21 +55,13 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Outside:
-    """What steps may name that are not beside them."""
-
-    agents: Container[str] | None
-    steps: frozenset[str]
-
-
 def _ids_of(raw: list[Any]) -> Iterator[str]:
     for step in raw:
         if isinstance(step, Mapping) and isinstance(step.get("step_id"), str):
             yield step["step_id"]
 
 
-def _step(raw: Any, path: str, ids: StepIds, outside: _Outside, problems: Problems) -> Draft | None:
+def _step(raw: Any, path: str, ids: StepIds, outside: Outside, problems: Problems) -> Draft | None:
     if not isinstance(raw, Mapping):
         problems.add(path, "wrong_type", "a step is an object with 'step_id', 'step_type' and 'parameters'")
         return None
@@ -89,6 +87,10 @@ def _step(raw: Any, path: str, ids: StepIds, outside: _Outside, problems: Proble
         otherwise=_else_steps(raw, kind, path, problems),
         cases=read_cases(parameters, inside, problems) if kind is StepType.SWITCH else (),
         join=_join(raw, path, problems),
+        rest=_rest(raw, step_id, path, problems),
+        on_error=problems.choice(raw, "on_error", f"{path}.", ON_ERROR),
+        catch=_error_steps(raw, path, problems),
+        compensation=_compensation(raw, path, problems),
         retry=read_retry(raw, f"{path}.", problems),
         timeout_seconds=_timeout(raw, parameters, kind, path, problems),
     )
@@ -100,16 +102,13 @@ def _step(raw: Any, path: str, ids: StepIds, outside: _Outside, problems: Proble
     return Draft(node, path, parameters_path=f"{path}.parameters", agent_path=agent_path)
 
 
-def _loop(raw: dict[str, Any], path: str, outside: _Outside, problems: Problems) -> Parameters:
-    """The body is a graph of its own; what is wrong with it is told with the place in the whole document.
-
-    A loop that can't be read is a step all the same, so that what leads to it is not wrong as well.
-    """
+def _loop(raw: dict[str, Any], path: str, outside: Outside, problems: Problems) -> Parameters:
+    """What is wrong with the body is told with the place in the whole document."""
     if ("over" in raw) == ("until" in raw):
         problems.add(f"{path}over", "missing", "say what the loop runs over, or until what: one of over, until")
     body = items(raw, "steps", "give the steps of each turn", problems, path)
     drafts: list[Draft] = []
-    inner = _Outside(outside.agents, outside.steps | frozenset(_ids_of(body)))
+    inner = Outside(outside.agents, outside.steps | frozenset(_ids_of(body)))
     ids = StepIds(problems)
     for index, step in enumerate(body):
         draft = _step(step, f"{path}steps[{index}]", ids, inner, problems)
@@ -118,29 +117,7 @@ def _loop(raw: dict[str, Any], path: str, outside: _Outside, problems: Problems)
     for draft in drafts:
         if draft.node.type is StepType.TRIGGER:
             problems.add(draft.path, "trigger_inside", "a trigger is where a workflow begins; a loop has none")
-    over = problems.expression(compile_template, raw["over"], f"{path}over", []) if "over" in raw else None
-    until = None
-    if "until" in raw:
-        text = problems.text(raw, "until", path, most=4096)
-        until = problems.expression(compile_condition, text or "true", f"{path}until", "true")
-    parallel = problems.number(raw, "max_parallel", path, least=1, most=1000, whole=True)
-    turns = problems.number(raw, "max_iterations", path, least=1, most=MOST_TURNS, whole=True)
-    if problems.found:
-        return ParallelParameters()
-    try:
-        graph = build(
-            drafts, name="", description="", dialect="steps", timeout_seconds=None, known_agents=outside.agents,
-            problems=problems, outer=outside.steps,
-        )  # fmt: skip
-    except DefinitionError:
-        return ParallelParameters()
-    return LoopParameters(
-        graph,
-        over,
-        until,
-        max_parallel=1 if parallel is None else int(parallel),
-        max_turns=(MOST_TURNS if until is None else 100) if turns is None else int(turns),
-    )
+    return loop_parameters(raw, drafts, path, "until", outside, problems)
 
 
 def _step_type(raw: Mapping[str, Any], path: str, problems: Problems) -> StepType | None:
@@ -148,12 +125,9 @@ def _step_type(raw: Mapping[str, Any], path: str, problems: Problems) -> StepTyp
     known = [str(name) for name in StepType]
     if kind in known:
         return StepType(kind)
-    if kind in LATER:
-        problems.add(f"{path}.step_type", "unsupported_step_type", f"steps of type {kind} are not supported yet")
-    else:
-        hint = closest(kind, known) if isinstance(kind, str) else ""
-        message = f"{shown(kind)} is no step type{hint}; there are {', '.join(known)}"
-        problems.add(f"{path}.step_type", "unknown_step_type", message)
+    hint = closest(kind, known) if isinstance(kind, str) else ""
+    message = f"{shown(kind)} is no step type{hint}; there are {', '.join(known)}"
+    problems.add(f"{path}.step_type", "unknown_step_type", message)
     return None
 
 
@@ -179,6 +153,30 @@ def _join(raw: Mapping[str, Any], path: str, problems: Problems) -> int | None:
         f"{path}.join", "wrong_value", f"must be 'all', 'any' or how many steps to wait for, not {shown(join)}"
     )
     return None
+
+
+def _rest(raw: Mapping[str, Any], step_id: str, path: str, problems: Problems) -> tuple[str, ...]:
+    """A mark that the builder replaces with the steps that the join no longer needs once it begins."""
+    wanted = raw.get("cancel_rest", False)
+    if not isinstance(wanted, bool):
+        problems.add(f"{path}.cancel_rest", "wrong_type", f"must be true or false, not {shown(wanted)}")
+    elif wanted and raw.get("join", "all") == "all":
+        problems.add(f"{path}.cancel_rest", "misplaced", "a step that waits for all leaves no rest; give it a join")
+    return (step_id,) if wanted is True else ()
+
+
+def _error_steps(raw: Mapping[str, Any], path: str, problems: Problems) -> tuple[str, ...]:
+    targets = problems.texts(raw, "error_steps", f"{path}.")
+    if targets and raw.get("on_error", "fail") != "fail":
+        message = "a step either has error_steps or an on_error that is not 'fail'; leave one of them out"
+        problems.add(f"{path}.error_steps", "misplaced", message)
+    return targets
+
+
+def _compensation(raw: Mapping[str, Any], path: str, problems: Problems) -> str | None:
+    if raw.get("compensate_with") is None:
+        return None
+    return problems.text(raw, "compensate_with", f"{path}.")
 
 
 def _timeout(

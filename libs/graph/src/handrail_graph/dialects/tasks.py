@@ -4,8 +4,9 @@ import re
 from collections.abc import Container, Mapping
 from typing import Any
 
-from handrail_graph.build import Draft, build, read_retry
+from handrail_graph.build import build, read_retry
 from handrail_graph.dialects.common import document_name, items
+from handrail_graph.drafts import Draft
 from handrail_graph.graph import AgentParameters, Graph, Node, StepType
 from handrail_graph.parameters import PREVIOUS, TEN_YEARS
 from handrail_graph.problems import Problems

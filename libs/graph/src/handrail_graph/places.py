@@ -1,0 +1,17 @@
+"""Whether an execution can go on with another version of its workflow."""
+
+from collections.abc import Iterable, Mapping
+
+from handrail_graph.graph import Graph
+
+
+def unplaced(begun: Mapping[str, str], new: Graph) -> Iterable[str]:
+    """Why steps that have begun, given by id with their types, have no place in the other graph; nothing if all have."""
+    for step_id, kind in begun.items():
+        try:
+            other = new.nodes[step_id].type
+        except KeyError:
+            yield f"step {step_id} has begun, and there is none of that id"
+            continue
+        if other != kind:
+            yield f"step {step_id} has begun as {kind}, and it is {other} there"

@@ -1,0 +1,62 @@
+"""Native tools: functions of installed packages (entry points of the group `handrail.tools`), typed by their signature."""
+
+import inspect
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+from handrail_contracts.envelope import JsonObject
+from handrail_contracts.steps import StepRequested
+from handrail_runtime.settings import Settings
+from pydantic import TypeAdapter, ValidationError, validate_call
+
+from handrail_agent_runner.agents.base import Agent, AgentFailure
+from handrail_agent_runner.agents.python import PythonAgent
+
+GROUP = "handrail.tools"
+
+
+def tool_of(request: StepRequested, settings: Settings) -> Agent:
+    """The tool that the request names. Raises `AgentFailure` with the code TOOL_ERROR if there is none."""
+    name = request.agent
+    if ":" in name:
+        message = f"no tool server is registered, so there is no tool {name!r}; native tools have no ':' in their names"
+        raise AgentFailure("TOOL_ERROR", message, retryable=False)
+    found = entry_points(group=GROUP, name=name)
+    if not found:
+        known = ", ".join(sorted(point.name for point in entry_points(group=GROUP)))
+        message = f"there is no tool {name!r}; there are {known}. A package offers one by an entry point of {GROUP}"
+        raise AgentFailure("TOOL_ERROR", message, retryable=False)
+    return PythonAgent(_called_by_name(name, next(iter(found)).load()), settings.runner_concurrency)
+
+
+def parameters_schema(function: Callable[..., Any]) -> JsonObject:
+    """JSON Schema of a tool's arguments, from its signature."""
+    return TypeAdapter(function).json_schema()
+
+
+def _called_by_name(name: str, function: Callable[..., Any]) -> Callable[[Any, JsonObject], Any]:
+    checked, signature = validate_call(function), inspect.signature(function)
+
+    def call(arguments: Any, context: JsonObject) -> Any:
+        try:
+            return checked(**arguments)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise _mistaken(name, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+    def bound(arguments: Any, context: JsonObject) -> Any:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise _mistaken(name, str(error)) from error
+        return call(arguments, context)
+
+    async def bound_async(arguments: Any, context: JsonObject) -> Any:
+        return await bound(arguments, context)
+
+    return bound_async if inspect.iscoroutinefunction(function) else bound
+
+
+def _mistaken(name: str, why: str) -> AgentFailure:
+    return AgentFailure("VALIDATION_ERROR", f"tool {name} can't be called so: {why}", retryable=False)

@@ -1,0 +1,47 @@
+"""A decision under way: what it knows, and how it says what happened."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from handrail_contracts.execution_events import ExecutionEvent, StepCompleted
+from handrail_graph import Condition, Graph, Node
+
+from handrail_scheduler.state import Execution, Status, Step, StepStatus
+
+Emit = Callable[[Any], None]
+Begin = Callable[["Decision", Node], None]
+MOVING = (Status.RUNNING, Status.WAITING)
+ALIVE = (*MOVING, Status.PAUSED)
+
+
+@dataclass(slots=True)
+class Decision:
+    """The graph, the live state, the clock's reading, and where events go.
+
+    `evolve` has changed the state when `say` returns, so the next line reads what is true now.
+    """
+
+    graph: Graph
+    state: Execution
+    now: float
+    emit: Emit
+    begin_by_type: Mapping[str, Begin]
+    evaluate: Callable[["Decision", str, Condition, dict[str, Any]], bool]
+
+    def say(self, event: type[ExecutionEvent], **fields: Any) -> None:
+        self.emit(event(n=self.state.n + 1, **fields))
+
+    def begin(self, step_id: str) -> None:
+        node = self.graph.nodes[step_id]
+        self.begin_by_type[node.type](self, node)
+
+    def complete(self, step_id: str, output: Any) -> None:
+        self.say(StepCompleted, step_id=step_id, attempt=self.state.steps[step_id].attempt, output=output)
+
+    def running(self, step_id: str, attempt: int) -> Step | None:
+        """The step, if that attempt of it is under way."""
+        step = self.state.steps.get(step_id)
+        if step is None or step.status is not StepStatus.RUNNING or step.attempt != attempt:
+            return None
+        return step
