@@ -8,7 +8,17 @@ from typing import get_args
 import pytest
 import yaml
 from handrail_approvals.core import WIRING as APPROVALS
-from handrail_contracts import approval_events, approvals, control, execution_events, platform, steps, topics, workflows
+from handrail_contracts import (
+    approval_events,
+    approvals,
+    control,
+    execution_events,
+    platform,
+    steps,
+    topics,
+    triggers,
+    workflows,
+)
 from handrail_contracts.codec import MAX_RECORD_BYTES, message_type, messages_of
 from handrail_contracts.envelope import Message
 from handrail_contracts.journal import Record
@@ -22,7 +32,7 @@ from contracts.contract_files import CONTRACTS, REPOSITORY
 OUTSIDE = {"anyone", "handrail dlq"}
 SERVICES = {path.parent.name for path in (REPOSITORY / "services").glob("*/pyproject.toml")}
 SPECS = tuple(catalogue().values())
-FAMILIES = (approval_events, approvals, control, execution_events, platform, steps, workflows)
+FAMILIES = (approval_events, approvals, control, execution_events, platform, steps, triggers, workflows)
 CONSTANTS = {
     name: value
     for name, value in vars(topics).items()

@@ -113,7 +113,10 @@ def _add_policies(r: random.Random, steps: list[dict[str, Any]]) -> None:
         elif chance < 0.3 and later and (others := {f"s{n}" for n in later} - set(step["next_steps"])):
             step["error_steps"] = [r.choice(sorted(others))]
         if r.random() < 0.2:
-            undo = {"step_id": f"undo{number}", "step_type": r.choice(["agent_execution", "data_transform"])}
+            undo: dict[str, Any] = {
+                "step_id": f"undo{number}",
+                "step_type": r.choice(["agent_execution", "data_transform"]),
+            }
             undo["parameters"] = _parameters(r, undo["step_type"])
             undo["retry"] = {"max_attempts": r.randint(1, 3), "backoff_seconds": 1}
             step["compensate_with"] = undo["step_id"]

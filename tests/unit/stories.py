@@ -47,14 +47,14 @@ class Story:
         """The types of the events that the message led to."""
         offset = self.machine.positions[topic]
         self.machine.handle(Input(topic, offset, EXECUTION.encode(), encode(message), tuple(headers)), self.now)
-        return self._settle()
+        return self.settle()
 
     def wait(self, seconds: float) -> list[str]:
         self.now += seconds
         self.machine.fire_timers(self.now)
-        return self._settle()
+        return self.settle()
 
-    def _settle(self) -> list[str]:
+    def settle(self) -> list[str]:
         new: list[dict[str, Any]] = []
         for append in self.machine.take_appends():
             new += orjson.loads(append.value).get("events", [])

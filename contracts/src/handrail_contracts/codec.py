@@ -8,7 +8,16 @@ import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from handrail_contracts import approval_events, approvals, control, execution_events, platform, steps, workflows
+from handrail_contracts import (
+    approval_events,
+    approvals,
+    control,
+    execution_events,
+    platform,
+    steps,
+    triggers,
+    workflows,
+)
 from handrail_contracts.envelope import Message
 from handrail_contracts.topics import catalogue
 from handrail_contracts.tracing import traceparent
@@ -16,7 +25,7 @@ from handrail_contracts.upcasters import upcast
 
 M = TypeVar("M", bound=BaseModel)
 
-_MODULES = (workflows, steps, control, approvals, execution_events, approval_events, platform)
+_MODULES = (workflows, steps, control, triggers, approvals, execution_events, approval_events, platform)
 MAX_RECORD_BYTES = 1_000_000
 """What a record may weigh with its key and headers: below `max.message.bytes`, so that the broker never refuses one."""
 

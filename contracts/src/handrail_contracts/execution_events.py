@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field
 
 from handrail_contracts.envelope import ErrorInfo, JsonObject, Model
 from handrail_contracts.journal import Record
+from handrail_contracts.schedule_events import AnyScheduleEvent
 from handrail_contracts.workflows import Parent
 
 
@@ -212,7 +213,7 @@ class ExecutionTimedOut(ExecutionEvent):
     error: ErrorInfo
 
 
-AnyExecutionEvent = Annotated[
+AnyExecutionEvent = (
     ExecutionStarted
     | ExecutionRejected
     | StepStarted
@@ -232,12 +233,11 @@ AnyExecutionEvent = Annotated[
     | ExecutionCompleted
     | ExecutionFailed
     | ExecutionCancelled
-    | ExecutionTimedOut,
-    Field(discriminator="type"),
-]
+    | ExecutionTimedOut
+)
 
 
 class ExecutionRecord(Record):
     """One journal record: everything that one input made of one execution."""
 
-    events: tuple[AnyExecutionEvent, ...] = ()
+    events: tuple[Annotated[AnyExecutionEvent | AnyScheduleEvent, Field(discriminator="type")], ...] = ()

@@ -88,7 +88,7 @@ def mistaken(document: dict[str, Any], *place: Any, value: Any) -> dict[str, Any
         (mistaken(RESEARCH, "entry_step", value="ask"), "steps[0]", "nothing leads from 'ask' to this step"),
         (mistaken(RESEARCH, "steps", 1, "then", value="publish"), "steps[1].then[0]", "there is no step 'publish'"),
         (mistaken(RESEARCH, "steps", 0, "agents", value=[]), "steps[0].agents", "name the agents that run side by side"),
-        (mistaken(RESEARCH, "steps", 3, "type", value="tol"), "steps[3].type", "there are agent, parallel, conditional, tool, loop"),
+        (mistaken(RESEARCH, "steps", 3, "type", value="tol"), "steps[3].type", "there are agent, parallel"),
         (mistaken(RESEARCH, "steps", 3, "type", value="tool"), "steps[3].tool", "name the tool"),
         (mistaken(RESEARCH, "steps", 3, "type", value="loop"), "steps[3].condition", "say until when the loop goes on"),
         (mistaken(RESEARCH, "steps", 1, "condition", value="${user_input} >"), "steps[1].condition", "it ends too early"),

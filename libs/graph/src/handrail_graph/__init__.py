@@ -1,5 +1,6 @@
 """Workflow dialects compiled to one graph, and the expression language."""
 
+from handrail_graph.build import MAX_STEPS
 from handrail_graph.dialects import compile_workflow
 from handrail_graph.expressions import ExpressionError, compile_expression
 from handrail_graph.graph import (
@@ -23,11 +24,14 @@ from handrail_graph.graph import (
     TriggerParameters,
 )
 from handrail_graph.instances import instance, prefix_of, turn_of
-from handrail_graph.places import unplaced
+from handrail_graph.places import downstream, unplaced
 from handrail_graph.problems import DefinitionError, Problem
 from handrail_graph.templates import Condition, Template, compile_condition, compile_template
+from handrail_graph.timetables import TimetableError, next_due
+from handrail_graph.timetables import check as check_timetable
 
 __all__ = [
+    "MAX_STEPS",
     "AgentParameters",
     "ApiCallParameters",
     "ApprovalParameters",
@@ -48,14 +52,18 @@ __all__ = [
     "SubWorkflowParameters",
     "SwitchParameters",
     "Template",
+    "TimetableError",
     "ToolParameters",
     "TransformParameters",
     "TriggerParameters",
+    "check_timetable",
     "compile_condition",
     "compile_expression",
     "compile_template",
     "compile_workflow",
+    "downstream",
     "instance",
+    "next_due",
     "prefix_of",
     "turn_of",
     "unplaced",

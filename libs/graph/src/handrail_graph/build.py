@@ -21,6 +21,7 @@ from handrail_graph.graph import (
     SwitchParameters,
     ToolParameters,
     TransformParameters,
+    TriggerParameters,
 )
 from handrail_graph.instances import Incoming, Nodes
 from handrail_graph.problems import Problems, closest, shown
@@ -58,6 +59,7 @@ def build(
     known_agents: Container[str] | None,
     problems: Problems,
     outer: Container[str] = (),
+    trigger: TriggerParameters | None = None,
 ) -> Graph:
     """Raises `DefinitionError` if anything was found, here or before. `outer`: other steps that expressions may name."""
     nodes = {draft.node.id: draft.node for draft in drafts}
@@ -93,6 +95,7 @@ def build(
         sinks=tuple(step_id for step_id in order if not linked[step_id].targets),
         incoming=Incoming(incoming, linked),
         agents=frozenset(agent for node in nodes.values() for agent in _agents_of(node)),
+        trigger=next((n.parameters for n in nodes.values() if isinstance(n.parameters, TriggerParameters)), trigger),
         timeout_seconds=timeout_seconds,
         description=description,
     )

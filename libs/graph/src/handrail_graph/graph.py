@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
+
+from handrail_contracts.triggers import Timetable
 
 from handrail_graph.templates import Condition, Template
 
@@ -43,7 +46,16 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class TriggerParameters:
+    """How the workflow starts. `timetable` of a schedule; `event`, `source` and `condition` of an event on the bus."""
+
     kind: str
+    timetable: Timetable | None = None
+    overlap: str = "skip"
+    missed: str = "run_once"
+    input: Any = None
+    event: str = ""
+    source: str = ""
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,5 +228,6 @@ class Graph:
     sinks: tuple[str, ...]
     incoming: Mapping[str, int]
     agents: frozenset[str]
+    trigger: TriggerParameters | None = None
     timeout_seconds: float | None = None
     description: str = ""

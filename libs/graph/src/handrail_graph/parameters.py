@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from handrail_contracts.triggers import Timetable
+from pydantic import ValidationError
+
 from handrail_graph.graph import (
     AgentParameters,
     ApiCallParameters,
@@ -22,8 +25,15 @@ from handrail_graph.graph import (
 )
 from handrail_graph.problems import Problems, shown
 from handrail_graph.templates import compile_condition, compile_template
+from handrail_graph.timetables import TimetableError, check
 
-TRIGGER_KINDS = ("chat", "api", "schedule", "webhook")
+TRIGGER_KINDS = ("chat", "api", "schedule", "webhook", "event")
+TRIGGER_FIELDS = {
+    "schedule": ("cron", "timezone", "every_seconds", "start_at", "end_at", "overlap", "missed", "input"),
+    "event": ("event", "source", "condition"),
+}
+OVERLAP = ("skip", "allow", "queue", "cancel_old")
+MISSED = ("run_once", "run_all", "skip")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 TEN_YEARS = 10 * 366 * 86_400
 PREVIOUS = "{{previous_output}}"
@@ -42,7 +52,46 @@ def _trigger(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
     if kind not in TRIGGER_KINDS:
         problems.add(f"{path}kind", "wrong_value", f"must be one of {', '.join(TRIGGER_KINDS)}, not {shown(kind)}")
         kind = "api"
+    for name in raw:
+        if name != "kind" and name not in TRIGGER_FIELDS.get(kind, ()):
+            kinds = [other for other, fields in TRIGGER_FIELDS.items() if name in fields]
+            where = f"belongs to a trigger of kind {' or '.join(kinds)}" if kinds else "is no field of a trigger"
+            problems.add(f"{path}{name}", "unknown_field", f"{name!r} {where}; this one is of kind {kind}")
+    if kind == "schedule":
+        return _schedule(raw, path, problems)
+    if kind == "event":
+        return _event(raw, path, problems)
     return TriggerParameters(kind)
+
+
+def _schedule(raw: dict[str, Any], path: str, problems: Problems) -> TriggerParameters:
+    overlap = problems.choice(raw, "overlap", path, OVERLAP)
+    missed = problems.choice(raw, "missed", path, MISSED)
+    try:
+        fields = ("cron", "timezone", "every_seconds", "start_at", "end_at")
+        timetable = Timetable.model_validate({name: raw[name] for name in fields if name in raw})
+        check(timetable)
+    except ValidationError as error:
+        for found in error.errors(include_url=False, include_input=False):
+            problems.add(f"{path}{'.'.join(map(str, found['loc']))}", "wrong_value", found["msg"])
+        return TriggerParameters("schedule")
+    except TimetableError as error:
+        problems.add(f"{path}{error.field}", "wrong_value", str(error))
+        return TriggerParameters("schedule")
+    return TriggerParameters("schedule", timetable, overlap, missed, raw.get("input"))
+
+
+def _event(raw: dict[str, Any], path: str, problems: Problems) -> TriggerParameters:
+    name = problems.text(raw, "event", path)
+    if not name.strip() and isinstance(raw.get("event", ""), str):
+        problems.add(f"{path}event", "missing", "name the event that starts this workflow, such as new_support_ticket")
+    condition = None
+    if "condition" in raw:
+        text = problems.text(raw, "condition", path, most=4096)
+        condition = problems.expression(compile_condition, text or "true", f"{path}condition", "true")
+        if condition.references and any(reference[0] not in ("input", "now") for reference in condition.references):
+            problems.add(f"{path}condition", "bad_expression", "the condition of a trigger sees only input and now")
+    return TriggerParameters("event", event=name, source=problems.text(raw, "source", path), condition=condition)
 
 
 def _agent(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
@@ -178,7 +227,7 @@ def _approval(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
 
 
 READERS: Mapping[StepType, Reader] = {
-    StepType.TRIGGER: Reader(("kind", "cron", "timezone", "path"), _trigger),
+    StepType.TRIGGER: Reader(("kind", *(field for fields in TRIGGER_FIELDS.values() for field in fields)), _trigger),
     StepType.AGENT_EXECUTION: Reader(("agent_id", "agent", "input", "max_iterations", "timeout_seconds"), _agent),
     StepType.API_CALL: Reader(("url", "method", "headers", "body", "expected_status", "timeout_seconds"), _api_call),
     StepType.CONDITION: Reader(("condition",), _condition),

@@ -1,8 +1,19 @@
-"""Whether an execution can go on with another version of its workflow."""
+"""Where an execution stands in a graph, and whether it could stand there in another one."""
 
 from collections.abc import Iterable, Mapping
 
 from handrail_graph.graph import Graph
+
+
+def downstream(graph: Graph, step_id: str) -> set[str]:
+    """The step and all that it leads to."""
+    found, queue = {step_id}, [step_id]
+    while queue:
+        for target in graph.nodes[queue.pop()].targets:
+            if target not in found:
+                found.add(target)
+                queue.append(target)
+    return found
 
 
 def unplaced(begun: Mapping[str, str], new: Graph) -> Iterable[str]:

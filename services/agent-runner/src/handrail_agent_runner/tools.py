@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, cast
 
 from handrail_contracts.envelope import JsonObject
 from handrail_contracts.steps import StepRequested
@@ -32,7 +32,8 @@ def tool_of(request: StepRequested, settings: Settings) -> Agent:
 
 def parameters_schema(function: Callable[..., Any]) -> JsonObject:
     """JSON Schema of a tool's arguments, from its signature."""
-    return TypeAdapter(function).json_schema()
+    adapter: TypeAdapter[Any] = TypeAdapter(cast(Any, function))
+    return adapter.json_schema()
 
 
 def _called_by_name(name: str, function: Callable[..., Any]) -> Callable[[Any, JsonObject], Any]:

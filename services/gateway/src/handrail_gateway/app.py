@@ -15,7 +15,16 @@ from handrail_gateway.gate import BodyGuard, Gate
 from handrail_gateway.gateway import Bearer, Gateway
 from handrail_gateway.metrics import REQUESTS
 from handrail_gateway.problems import Problem
-from handrail_gateway.routers import agents, approvals, compat, executions, operations, versions, workflows
+from handrail_gateway.routers import (
+    agents,
+    approvals,
+    compat,
+    executions,
+    operations,
+    steering,
+    versions,
+    workflows,
+)
 
 log = structlog.get_logger()
 
@@ -74,7 +83,7 @@ def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, i
     app.state.gateway = gateway
     for prefix, documented in (("/api/v1", True), ("/api", False)):
         api = APIRouter(prefix=prefix, dependencies=[Bearer])
-        for module in (workflows, versions, executions, approvals, agents, operations):
+        for module in (workflows, versions, steering, executions, approvals, agents, operations):
             api.include_router(module.router)
         app.include_router(api, include_in_schema=documented)
     app.include_router(compat.router, dependencies=[Bearer])

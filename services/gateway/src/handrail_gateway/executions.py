@@ -60,6 +60,7 @@ def _message(
         # Who it is done for is the trigger's to say; who asked, and for which tenant, only the token's.
         trigger=body.trigger if body.user_id is None else {**body.trigger, "user_id": body.user_id},
         session_id=body.session_id,
+        attributes=body.attributes,
     )
 
 

@@ -3,10 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from handrail_contracts.triggers import Missed, Overlap
+from handrail_graph import MAX_STEPS
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
-ExecutionStatus = Literal["pending", "running", "waiting", "paused", "completed", "failed", "cancelled", "timeout"]
+ExecutionStatus = Literal[
+    "pending", "running", "waiting", "paused", "compensating", "completed", "failed", "cancelled", "timeout"
+]
 ApprovalStatus = Literal["pending", "approved", "rejected", "expired", "withdrawn"]
 JsonObject = dict[str, Any]
 
@@ -24,8 +28,8 @@ class Document(BaseModel):
 
     name: Name
     description: str = Field("", max_length=10_000)
-    steps: list[JsonObject] | None = Field(None, max_length=2_000)
-    tasks: list[JsonObject] | None = Field(None, max_length=2_000)
+    steps: list[JsonObject] | None = Field(None, max_length=MAX_STEPS)
+    tasks: list[JsonObject] | None = Field(None, max_length=MAX_STEPS)
 
     def document(self) -> JsonObject:
         """As it was sent, so that it compiles here as it will in the scheduler."""
@@ -40,6 +44,7 @@ class ExecuteRequest(Request):
     session_id: str | None = Field(None, max_length=200)
     context: JsonObject = {}
     input: Any = None
+    attributes: dict[str, str | int | float | bool] = Field({}, max_length=50, description="to search executions by")
 
     def initial_input(self) -> Any:
         if "input" in self.model_fields_set:
@@ -53,6 +58,252 @@ class ControlRequest(Request):
 
 class SignalRequest(ControlRequest):
     data: Any = None
+
+
+class StepRequest(ControlRequest):
+    step_id: str = Field(min_length=1, max_length=500)
+
+
+class RetryRequest(ControlRequest):
+    step_id: str | None = Field(None, max_length=500, description="which step; without it, the one that can be retried")
+
+
+class SkipRequest(StepRequest):
+    output: Any = Field(None, description="what the step counts as having given")
+
+
+class EditRequest(StepRequest):
+    input: Any = Field(description="what the step begins again with")
+
+
+class MigrateRequest(ControlRequest):
+    version: int = Field(ge=1, le=2**31 - 1)
+    dry_run: bool = Field(False, description="only say whether it could")
+
+
+class ForkRequest(Request):
+    """A new execution that goes on from a recorded one."""
+
+    step_id: str | None = Field(None, max_length=500, description="the step to begin again with; without it, the first")
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="of the workflow; the recorded one if absent")
+    input: Any = Field(None, description="another input; the recorded one if absent")
+    stub: bool = Field(
+        False, description="give agents, tools and gates their recorded outputs instead of asking anybody"
+    )
+    reason: str = Field("", max_length=2_000)
+
+
+class Filter(Request):
+    """Which executions. Everything that is given must hold."""
+
+    workflow_id: str | None = Field(None, max_length=200)
+    status: ExecutionStatus | None = None
+    version: int | None = Field(None, ge=1, le=2**31 - 1)
+    started_after: AwareDatetime | None = None
+    started_before: AwareDatetime | None = None
+    text: str | None = Field(None, min_length=1, max_length=200, description="in the input, whatever the case")
+    attributes: dict[str, Any] | None = Field(None, description="those that the execution must have")
+    session_id: str | None = Field(None, max_length=200)
+    parent_id: str | None = Field(None, max_length=200)
+    origin_id: str | None = Field(None, max_length=200)
+    execution_ids: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] | None = Field(
+        None, max_length=10_000
+    )
+
+
+BulkAction = Literal["cancel", "terminate", "pause", "resume", "signal", "retry", "skip", "rewind", "migrate", "fork"]
+
+
+class BulkRequest(Request):
+    """One action for all executions that match. A filter that names nothing is refused: it would match everything."""
+
+    action: BulkAction
+    filter: Filter
+    dry_run: bool = Field(False, description="only count and show")
+    limit: int = Field(1_000, ge=1, le=10_000)
+    step_id: str = Field("", max_length=500)
+    signal: str = Field("", max_length=100)
+    version: int | None = Field(None, ge=1, le=2**31 - 1)
+    data: Any = None
+    stub: bool = False
+    reason: str = Field("", max_length=2_000)
+
+
+class BulkRefusal(BaseModel):
+    execution_id: str
+    code: str
+    detail: str
+
+
+class BulkAnswer(BaseModel):
+    """`matched` counts all that match, `accepted` those that the action was sent to; `new_executions` by origin."""
+
+    dry_run: bool
+    matched: int
+    accepted: int
+    refused: list[BulkRefusal]
+    new_executions: dict[str, str]
+    more: bool
+
+
+class Forked(BaseModel):
+    execution_id: str
+    workflow_id: str
+    workflow_version: int
+    origin_id: str
+    status: ExecutionStatus
+    kept: list[str] = Field(description="steps whose recorded outputs are taken over")
+
+
+class Migration(BaseModel):
+    execution_id: str
+    workflow_id: str
+    status: ExecutionStatus
+    request_id: str
+    version: int
+    possible: bool
+    problems: list[str]
+
+
+class ScheduleRequest(Request):
+    workflow_id: str = Field(min_length=1, max_length=200)
+    workflow_version: int | None = Field(None, ge=1, le=2**31 - 1)
+    cron: str = Field("", max_length=200)
+    timezone: str = Field("UTC", max_length=100)
+    every_seconds: float | None = Field(None, ge=1, le=10 * 366 * 86_400)
+    start_at: AwareDatetime | None = None
+    end_at: AwareDatetime | None = None
+    input: Any = None
+    context: JsonObject = {}
+    overlap: Overlap = "skip"
+    missed: Missed = "run_once"
+    paused: bool = False
+    note: str = Field("", max_length=1000)
+
+
+class Schedule(BaseModel):
+    id: str
+    workflow_id: str
+    workflow_version: int | None
+    timetable: JsonObject
+    input: Any
+    context: JsonObject | None
+    overlap: Overlap
+    missed: Missed
+    paused: bool
+    note: str
+    updated_at: datetime
+    next_due: datetime | None
+    last_due: datetime | None
+    last_outcome: str | None
+    last_execution_id: str | None
+    last_reason: str | None
+    fired: int
+    skipped: int
+
+
+class SchedulePage(BaseModel):
+    items: list[Schedule]
+    next_cursor: str | None
+
+
+class Upcoming(BaseModel):
+    due: list[datetime]
+
+
+class EventRequest(Request):
+    type: str = Field(min_length=1, max_length=200)
+    source: str = Field("", max_length=200)
+    data: Any = None
+    event_id: str | None = Field(None, min_length=1, max_length=150, description="the same id starts nothing twice")
+
+
+class EventAccepted(BaseModel):
+    event_id: str
+
+
+class Webhook(BaseModel):
+    """`secret` signs: `HMAC-SHA256(secret, "<t>." + body)` in `X-Handrail-Signature: t=<t>,v1=<hex>`, or as GitHub does."""
+
+    url: str
+    secret: str
+
+
+class StepTypes(BaseModel):
+    step_types: dict[str, JsonObject] = Field(description="JSON Schema of each type's parameters")
+    common: JsonObject = Field(description="JSON Schema of what every step has besides")
+
+
+class Export(BaseModel):
+    """All that is needed to go through an execution again: `handrail debug FILE`."""
+
+    format: Literal["handrail-execution/1"]
+    execution_id: str
+    workflow_id: str
+    definitions: dict[str, JsonObject] = Field(description="by version")
+    organization_id: str
+    project_id: str
+    records: list[JsonObject]
+
+
+class Converted(BaseModel):
+    document: JsonObject | None
+    lost: list[str] = Field(description="what the other dialect has no words for")
+
+
+class Position(Request):
+    x: float = Field(ge=-1e6, le=1e6)
+    y: float = Field(ge=-1e6, le=1e6)
+
+
+class CanvasNode(BaseModel):
+    id: str
+    type: str
+    name: str
+    position: Position
+    step: JsonObject
+
+
+class CanvasEdge(BaseModel):
+    id: str
+    source: str
+    target: str
+    kind: Literal["next", "else", "case", "error", "compensation"]
+    label: str
+
+
+class Canvas(BaseModel):
+    workflow_id: str
+    version: int
+    nodes: list[CanvasNode]
+    edges: list[CanvasEdge]
+
+
+class CanvasRequest(Request):
+    positions: dict[str, Position] = Field(max_length=MAX_STEPS)
+
+
+class StepAdded(Request):
+    step: JsonObject
+    after: str | None = Field(None, max_length=200, description="a step that then leads to the new one")
+
+
+class StepReplaced(Request):
+    step: JsonObject
+
+
+class Reorder(Request):
+    step_ids: list[str] = Field(min_length=1, max_length=MAX_STEPS)
+
+
+class Connection(Request):
+    target: str = Field(min_length=1, max_length=200)
+    kind: Literal["next", "else", "error"] = "next"
+    connected: bool = Field(True, description="false takes the connection away")
+
+
+class CopyRequest(Request):
+    name: Name | None = None
 
 
 class DecisionRequest(Request):
@@ -185,6 +436,9 @@ class ExecutionSummary(BaseModel):
     user_id: str
     session_id: str | None
     status: ExecutionStatus
+    attributes: JsonObject
+    parent_id: str | None = Field(description="of a sub-workflow, or of a schedule's run")
+    origin_id: str | None = Field(description="the recorded execution that this one goes on from")
     started_at: datetime
     completed_at: datetime | None
 
@@ -192,7 +446,9 @@ class ExecutionSummary(BaseModel):
 class Step(BaseModel):
     step_id: str
     step_type: str
-    status: Literal["running", "waiting", "retrying", "completed", "failed", "skipped", "cancelled"]
+    status: Literal[
+        "running", "waiting", "retrying", "blocked", "completed", "failed", "skipped", "cancelled", "rewound"
+    ]
     agent: str | None
     attempt: int
     waits_for: str | None

@@ -71,6 +71,21 @@ def _say(event: Json) -> list[Said]:
             return [_status("paused")]
         case "execution.resumed":
             return [_status("running")]
+        case "compensation.started":
+            return [_status("compensating")]
+        case "step.steered":
+            return [("status", {"status": "running", **_pick(event, step="step_id", steered="action", by="by")})]
+        case "execution.version_changed":
+            return [
+                ("status", {"status": "running", "step": None, **_pick(event, workflow_version="workflow_version")})
+            ]
+        case "steps.restored":
+            restored = [(step, "completed", output) for step, output in (event.get("outputs") or {}).items()]
+            left = [(step, "skipped", None) for step in event.get("skipped") or ()]
+            return [
+                ("step_complete", {"step": step, "status": status, "result": output, "restored": True})
+                for step, status, output in (*restored, *left)
+            ]
         case "step.started":
             return [
                 ("step_start", _pick(event, step="step_id", step_type="step_type", attempt="attempt", agent="agent"))
@@ -80,6 +95,8 @@ def _say(event: Json) -> list[Said]:
             return [("step_complete", {**done, "status": "completed"})]
         case "step.retry_scheduled":
             return [("error", {**_error(event), **_pick(event, attempt="attempt", retry_at="retry_at")})]
+        case "step.failed" if event.get("then") == "wait":
+            return [("error", _error(event)), ("status", {"status": "waiting", "step": event["step_id"]})]
         case "step.failed":
             failed = _pick(event, step="step_id", attempt="attempt", error="error")
             return [("error", _error(event)), ("step_complete", {**failed, "status": "failed"})]

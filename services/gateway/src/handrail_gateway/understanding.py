@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 Json = Mapping[str, Any]
-OPEN = ("running", "waiting", "retrying")
+OPEN = ("running", "waiting", "retrying", "blocked")
 
 
 def why(execution: Json, steps: Iterable[Json]) -> dict[str, Any]:
@@ -16,6 +16,8 @@ def why(execution: Json, steps: Iterable[Json]) -> dict[str, Any]:
     if status == "paused":
         said = "it is paused: nothing new begins until somebody resumes it"
         sentence = f"{said}; meanwhile {_join(waits)}" if waits else said
+    elif status == "compensating":
+        sentence = f"what it did is being undone before it ends; {_join(waits)}" if waits else "it is about to end"
     elif status in ("running", "waiting"):
         sentence = _join(waits) if waits else "the scheduler has not said yet what comes next"
     elif status == "pending":
@@ -36,6 +38,12 @@ def _wait(step: Json) -> dict[str, Any]:
         kind, until = "retry", step["wake_at"]
         error = step["error"] or {}
         what = f"is tried again after attempt {step['attempt']} failed: {error.get('message', 'no reason given')}"
+    elif step["status"] == "blocked":
+        kind, until = "person", None
+        error = step["error"] or {}
+        what = f"failed ({error.get('message', 'no reason given')}) and waits for somebody who retries or skips it"
+    elif kind == "workflow":
+        what = "waits for its sub-workflow to end"
     elif kind == "approval":
         approvers = (step["input"] or {}).get("approvers") or []
         what = f"waits for a decision of {' or '.join(approvers) or 'anyone'}"

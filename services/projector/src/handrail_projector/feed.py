@@ -19,7 +19,7 @@ from handrail_projector.writer import Place, Position, create_positions, read_po
 
 log = structlog.get_logger()
 
-PARTITIONED = (topics.WORKFLOW_STARTED, topics.EXECUTION_EVENTS, topics.APPROVAL_EVENTS)
+PARTITIONED = (topics.WORKFLOW_STARTED, topics.EXECUTION_EVENTS, topics.APPROVAL_EVENTS, topics.SCHEDULE_DEFINED)
 SINGLE = (topics.WORKFLOW_DEFINED, topics.AGENT_REGISTERED, topics.DEAD_LETTERS)
 JOURNALS = frozenset({topics.EXECUTION_EVENTS, topics.APPROVAL_EVENTS})
 BATCH = 4000

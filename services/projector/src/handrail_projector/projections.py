@@ -16,6 +16,7 @@ from handrail_contracts import topics
 from handrail_contracts.codec import DecodeError, decode
 from handrail_contracts.platform import DeadLetter
 from handrail_contracts.steps import AgentRegistered
+from handrail_contracts.triggers import SCHEDULE_PREFIX, ScheduleDefined
 from handrail_contracts.workflows import WorkflowDefined, WorkflowStarted
 from pydantic_core import to_json
 
@@ -46,17 +47,21 @@ class ExecutionRow:
     input: str | None
     context: str | None
     started_at: datetime
+    attributes: str
+    parent_id: str | None
+    origin_id: str | None
 
 
 @dataclass(slots=True)
 class ExecutionChange:
     """What happened to an execution after its beginning; None leaves a column as it is."""
 
-    status: str
+    status: str | None
     last_n: int
     result: str | None = None
     error: str | None = None
     completed_at: datetime | None = None
+    workflow_version: int | None = None
 
 
 @dataclass(slots=True)
@@ -94,6 +99,7 @@ class Told:
     at: datetime
     executions: list[tuple[ExecutionRow | None, ExecutionChange]] = field(default_factory=list)
     steps: list[tuple[str, StepRow | None, StepChange]] = field(default_factory=list)
+    schedule_runs: list[Row] = field(default_factory=list)
 
     def execution(self, change: ExecutionChange) -> None:
         self.executions.append((None, change))
@@ -117,6 +123,9 @@ class Batch:
     agents: dict[str, Row | None] = field(default_factory=dict)
     """None: removed."""
     letters: dict[str, Row] = field(default_factory=dict)
+    schedules: dict[tuple[str, str, str], Row] = field(default_factory=dict)
+    """By schedule and tenant: who may not change it does not hide who may."""
+    schedule_runs: dict[str, Row] = field(default_factory=dict)
 
     def add(self, topic: str, partition: int, offset: int, value: bytes | None) -> None:
         """Takes one record in, in the order of its partition. Raises `Unreadable` and then has changed nothing."""
@@ -148,6 +157,10 @@ class Batch:
         self._merge(told)
 
     def _merge(self, told: Told) -> None:
+        for run in told.schedule_runs:
+            so_far = self.schedule_runs.get(run[0], (None,) * len(run))
+            kept = [new if new is not None else old for new, old in zip(run, so_far, strict=True)]
+            self.schedule_runs[run[0]] = (*kept[:1], run[1], *kept[2:])
         for whole, done in told.executions:
             row, before = self.executions.get(told.execution_id, (None, None))
             if whole is not None or before is None:
@@ -276,6 +289,9 @@ def _execution_row(told: Told, event: Any) -> ExecutionRow:
         input=_json(event.get("input")),
         context=_json(event.get("context", {})),
         started_at=told.at,
+        attributes=_json(event.get("attributes", {})) or "{}",
+        parent_id=_optional((event.get("parent") or {}).get("execution_id")),
+        origin_id=_optional(event.get("origin_id")),
     )
 
 
@@ -294,6 +310,52 @@ def _paused(told: Told, event: Any) -> None:
 
 def _resumed(told: Told, event: Any) -> None:
     told.execution(ExecutionChange("running", _count(event["n"])))
+
+
+def _compensating(told: Told, event: Any) -> None:
+    told.execution(ExecutionChange("compensating", _count(event["n"])))
+
+
+def _version_changed(told: Told, event: Any) -> None:
+    told.execution(ExecutionChange(None, _count(event["n"]), workflow_version=_count(event["workflow_version"])))
+
+
+def _steps_restored(told: Told, event: Any) -> None:
+    first = _count(event["n"])
+    for step_id, output in event.get("outputs", {}).items():
+        row = StepRow("", "", None, 0, None, None, None, None, first)
+        told.steps.append((_text(step_id), row, StepChange("completed", output=_json(output), completed_at=told.at)))
+    for step_id in event.get("skipped", ()):
+        row = StepRow("", "", None, 0, None, None, None, None, first)
+        told.steps.append((_text(step_id), row, StepChange("skipped", completed_at=told.at)))
+
+
+def _step_steered(told: Told, event: Any) -> None:
+    for step_id in event.get("step_ids", ()):
+        told.steps.append((_text(step_id), None, StepChange("rewound", completed_at=told.at)))
+
+
+def _schedule_set(told: Told, event: Any) -> None:
+    _schedule_run(told, event, None)
+
+
+def _schedule_fired(told: Told, event: Any) -> None:
+    _schedule_run(told, event, _text(event["outcome"]))
+
+
+def _schedule_run(told: Told, event: Any, outcome: str | None) -> None:
+    fired = outcome is not None
+    row = (
+        told.execution_id.removeprefix(SCHEDULE_PREFIX),
+        _optional_time(event.get("next_due")),
+        _time(event["due"]) if fired else None,
+        outcome,
+        event.get("run_execution_id") or None,
+        event.get("reason", "") if fired else None,
+        _count(event["fired"]) if fired else None,
+        _count(event["skipped"]) if fired else None,
+    )
+    told.schedule_runs.append(row)
 
 
 def _noted(told: Told, event: Any) -> None:
@@ -333,7 +395,7 @@ def _step_started(told: Told, event: Any) -> None:
         deadline=_optional_time(event.get("deadline")),
         first_n=_count(event["n"]),
     )
-    status = "waiting" if waits_for in ("approval", "timer", "signal") else "running"
+    status = "waiting" if waits_for in ("approval", "timer", "signal", "workflow") else "running"
     change = StepChange(status, wake_at=_optional_time(event.get("wake_at")))
     told.steps.append((_text(event["step_id"]), row, change))
 
@@ -347,7 +409,11 @@ def _step_retry(told: Told, event: Any) -> None:
 
 
 def _step_failed(told: Told, event: Any) -> None:
-    told.step(event, StepChange("failed", error=_json(event["error"]), completed_at=told.at))
+    error = _json(event["error"])
+    if event.get("then") == "wait":
+        told.step(event, StepChange("blocked", error=error))
+    else:
+        told.step(event, StepChange("failed", error=error, completed_at=told.at))
 
 
 def _steps_skipped(told: Told, event: Any) -> None:
@@ -367,7 +433,16 @@ _EXECUTION_EVENTS = {
     "execution.status_changed": _status_changed,
     "execution.paused": _paused,
     "execution.resumed": _resumed,
+    "execution.version_changed": _version_changed,
+    "compensation.started": _compensating,
+    "steps.restored": _steps_restored,
+    "step.steered": _step_steered,
     "signal.received": _noted,
+    "schedule.set": _schedule_set,
+    "schedule.fired": _schedule_fired,
+    "schedule.run_ended": _noted,
+    "schedule.removed": _noted,
+    "event.matched": _noted,
     "execution.completed": _completed,
     "execution.failed": _failed,
     "execution.cancelled": _cancelled,
@@ -433,6 +508,23 @@ def _add_agent(batch: Batch, m: AgentRegistered) -> None:
     batch.agents[m.agent] = None if m.removed else row
 
 
+def _add_schedule(batch: Batch, m: ScheduleDefined) -> None:
+    """Not by whose id is none: the scheduler refuses it, too."""
+    if not m.execution_id.startswith(SCHEDULE_PREFIX):
+        return
+    schedule_id = m.execution_id.removeprefix(SCHEDULE_PREFIX)
+    version = None if m.workflow_version is None else _count(m.workflow_version)
+    tenant = (m.user_id, m.organization_id, m.project_id)
+    said = (
+        _foreign_json(m.timetable.model_dump(mode="json", exclude_none=True)),
+        None if m.input is None else _foreign_json(m.input),
+        _foreign_json(m.context),
+    )
+    policies = (m.overlap, m.missed, m.paused, m.removed, m.note, _moment(m.occurred_at))
+    key = (schedule_id, m.organization_id, m.project_id)
+    batch.schedules[key] = (schedule_id, m.workflow_id, version, *tenant, *said, *policies)
+
+
 def _add_letter(batch: Batch, m: DeadLetter) -> None:
     place = (m.topic, m.partition, m.offset, m.execution_id, _moment(m.occurred_at))
     batch.letters.setdefault(m.event_id, (m.event_id, m.service, m.code, m.reason, *place))
@@ -442,5 +534,6 @@ _MESSAGES: dict[str, Callable[[Batch, Any], None]] = {
     topics.WORKFLOW_STARTED: _add_started,
     topics.WORKFLOW_DEFINED: _add_defined,
     topics.AGENT_REGISTERED: _add_agent,
+    topics.SCHEDULE_DEFINED: _add_schedule,
     topics.DEAD_LETTERS: _add_letter,
 }

@@ -79,23 +79,32 @@ def _columns(rows: Iterable[tuple[Any, ...]], count: int) -> list[list[Any]]:
 async def _write_executions(connection: asyncpg.Connection, batch: Batch) -> None:
     begun = [
         (
-            execution_id, row.workflow_id, row.workflow_version, row.user_id, row.organization_id, row.project_id,
+            execution_id, row.workflow_id, change.workflow_version or row.workflow_version, row.user_id,
+            row.organization_id, row.project_id,
             row.session_id, change.status, row.trigger, row.input, row.context, change.result, change.error,
-            row.started_at, change.completed_at, change.last_n,
+            row.started_at, change.completed_at, change.last_n, row.attributes, row.parent_id, row.origin_id,
         )
         for execution_id, (row, change) in batch.executions.items()
         if row is not None
     ]  # fmt: skip
     changed = [
-        (execution_id, change.status, change.last_n, change.result, change.error, change.completed_at)
+        (
+            execution_id,
+            change.status,
+            change.last_n,
+            change.result,
+            change.error,
+            change.completed_at,
+            change.workflow_version,
+        )
         for execution_id, (row, change) in batch.executions.items()
         if row is None
     ]
     pending = [row for execution_id, row in batch.pending.items() if execution_id not in batch.executions]
     if begun:
-        await connection.execute(statement("executions_begun"), *_columns(begun, 16))
+        await connection.execute(statement("executions_begun"), *_columns(begun, 19))
     if changed:
-        await connection.execute(statement("executions_changed"), *_columns(changed, 6))
+        await connection.execute(statement("executions_changed"), *_columns(changed, 7))
     if pending:
         await connection.execute(statement("executions_pending"), *_columns(pending, 11))
 
@@ -133,6 +142,10 @@ async def _write_approvals(connection: asyncpg.Connection, batch: Batch) -> None
 async def _write_tables(connection: asyncpg.Connection, batch: Batch) -> None:
     if batch.versions:
         await connection.executemany(statement("versions"), batch.versions.values())
+    if batch.schedules:
+        await connection.executemany(statement("schedules"), batch.schedules.values())
+    if batch.schedule_runs:
+        await connection.executemany(statement("schedule_runs"), batch.schedule_runs.values())
     if batch.agents:
         await _write_agents(connection, batch)
     if batch.letters:

@@ -20,7 +20,9 @@ from handrail_contracts.execution_events import (
     VersionChanged,
 )
 from handrail_contracts.journal import Record
+from handrail_contracts.schedule_events import EventMatched, ScheduleFired, ScheduleSet
 from handrail_contracts.steps import AgentExecuted
+from handrail_contracts.triggers import EVENT_PREFIX, SCHEDULE_PREFIX, EventReceived, ScheduleDefined
 from handrail_contracts.workflows import ChildEnded, WorkflowStarted
 from handrail_graph import Graph
 from handrail_runtime.machine.core import (
@@ -34,17 +36,21 @@ from handrail_runtime.machine.core import (
     Wiring,
 )
 
-from handrail_scheduler import decide
+from handrail_scheduler import decide, matching, schedules
 from handrail_scheduler.decision import ALIVE, Decision, Emit
 from handrail_scheduler.definitions import Definitions
 from handrail_scheduler.ending import end
 from handrail_scheduler.evolve import count_edges, evolve
+from handrail_scheduler.matching import Happening
 from handrail_scheduler.react import outstanding, react
+from handrail_scheduler.schedules import PACKED, Schedule
 from handrail_scheduler.state import Execution, Status
 from handrail_scheduler.steering import controlled, migrate
 from handrail_scheduler.steps import BEGIN, begin_with, evaluate
 
-ENDINGS = (ExecutionCompleted, ExecutionFailed, ExecutionRejected, ExecutionCancelled, ExecutionTimedOut)
+ENDINGS = (
+    ExecutionCompleted, ExecutionFailed, ExecutionRejected, ExecutionCancelled, ExecutionTimedOut, EventMatched,
+)  # fmt: skip
 
 WIRING = Wiring(
     service="scheduler",
@@ -56,6 +62,8 @@ WIRING = Wiring(
         topics.APPROVAL_DECIDED,
         topics.EXECUTION_CONTROLLED,
         topics.CHILD_ENDED,
+        topics.SCHEDULE_DEFINED,
+        topics.EVENT_RECEIVED,
     ),
     fenced_inputs=frozenset(),
     commands=(CommandTopic(topics.STEP_REQUESTED, spread=True), CommandTopic(topics.APPROVAL_REQUESTED, spread=False)),
@@ -64,18 +72,37 @@ WIRING = Wiring(
 )
 
 
+State = Execution | Schedule | Happening
+
+
 class SchedulerCore:
-    """Pure but for `definitions`, a table that only ever gains entries."""
+    """Executions, and beside them schedules and events, each in a state of its own.
+
+    Pure but for `definitions`, a table that only ever gains entries.
+    """
 
     wiring = WIRING
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
 
-    def new(self, execution_id: str) -> Execution:
-        return Execution(execution_id)
+    def new(self, execution_id: str) -> State:
+        if execution_id.startswith(SCHEDULE_PREFIX):
+            return Schedule(execution_id)
+        return Happening(execution_id) if execution_id.startswith(EVENT_PREFIX) else Execution(execution_id)
 
-    def decide(self, state: Execution, message: Any, now: float, emit: Emit, ended: Callable[[str], bool]) -> None:
+    def decide(self, state: State, message: Any, now: float, emit: Emit, ended: Callable[[str], bool]) -> None:
+        if isinstance(message, _MEANT_FOR.get(type(state), ())):
+            if isinstance(state, Schedule):
+                schedules.decide(state, message, now, emit)
+            elif not ended(state.execution_id):
+                raise Missing("an event is decided on with the newest definitions")
+        elif isinstance(state, Execution) and not isinstance(message, ScheduleDefined | EventReceived):
+            self._decide(state, message, now, emit, ended)
+        else:
+            raise Refused("RESERVED_ID", f"{type(message).__name__} can't be about {state.execution_id}")
+
+    def _decide(self, state: Execution, message: Any, now: float, emit: Emit, ended: Callable[[str], bool]) -> None:
         if isinstance(message, WorkflowStarted):
             if state.status is Status.NEW and not ended(state.execution_id):
                 self._start(state, message, now, emit)
@@ -116,8 +143,12 @@ class SchedulerCore:
             return
         decide.start(Decision(graph, state, now, emit, BEGIN, evaluate), message, definition.version)
 
-    def decide_instead(self, state: Execution, message: Any, why: Instead, now: float, emit: Emit) -> None:
-        if isinstance(message, WorkflowStarted) and state.status is Status.NEW:
+    def decide_instead(self, state: State, message: Any, why: Instead, now: float, emit: Emit) -> None:
+        if isinstance(state, Happening) and why is Instead.MISSING:
+            matching.decide(state, message, self._definitions, now, emit)
+        elif not isinstance(state, Execution):
+            raise Refused(why.value.upper(), "the input can't be decided on")
+        elif isinstance(message, WorkflowStarted) and state.status is Status.NEW:
             version = "" if message.workflow_version is None else f" in version {message.workflow_version}"
             unknown = ErrorInfo(
                 code="UNKNOWN_WORKFLOW", message=f"there is no active workflow {message.workflow_id}{version}"
@@ -149,14 +180,24 @@ class SchedulerCore:
             raise Missing(f"{state.workflow_id}@{state.version}")
         return graph
 
-    def evolve(self, state: Execution, event: Any, record: Record) -> None:
+    def evolve(self, state: State, event: Any, record: Record) -> None:
+        if isinstance(state, Schedule):
+            schedules.evolve(state, event, record)
+            return
+        if isinstance(state, Happening):
+            state.n = event.n
+            return
         evolve(self._graph_of(state), state, event, record)
         if isinstance(event, VersionChanged):
             count_edges(self._graph(state), state)
 
     def react(
-        self, state: Execution, event: Any, record: Record, partition: int, *, requests: bool = True
+        self, state: State, event: Any, record: Record, partition: int, *, requests: bool = True
     ) -> Iterable[Outgoing]:
+        if isinstance(state, Schedule):
+            return schedules.react(state, event, record)
+        if isinstance(state, Happening):
+            return matching.react(event, record)
         if not requests and isinstance(event, StepStarted) and event.waits_for != "workflow":
             return ()
         return react(self._graph_of(state), state, event, record, partition)
@@ -165,8 +206,8 @@ class SchedulerCore:
         """None before the first event and for an execution that was rejected."""
         return self._graph(state) if state.version else None
 
-    def outstanding(self, state: Execution, partition: int) -> Iterable[Outgoing]:
-        return outstanding(self._graph(state), state, partition)
+    def outstanding(self, state: State, partition: int) -> Iterable[Outgoing]:
+        return outstanding(self._graph(state), state, partition) if isinstance(state, Execution) else ()
 
     def timers(self, event: Any) -> Iterable[Timer]:
         match event:
@@ -178,10 +219,16 @@ class SchedulerCore:
                 return (Timer(event.retry_at.timestamp(), f"retry/{event.step_id}/{event.attempt}"),)
             case ExecutionStarted() if event.deadline is not None:
                 return (Timer(event.deadline.timestamp(), "execution/"),)
+            case ScheduleSet() | ScheduleFired():
+                return schedules.timers(event)
             case _:
                 return ()
 
-    def live_timers(self, state: Execution) -> Iterable[Timer]:
+    def live_timers(self, state: State) -> Iterable[Timer]:
+        if isinstance(state, Schedule):
+            yield from schedules.live_timers(state)
+        if not isinstance(state, Execution):
+            return
         if state.deadline is not None:
             yield Timer(state.deadline, "execution/")
         for step_id, step in state.steps.items():
@@ -191,23 +238,34 @@ class SchedulerCore:
             elif step.deadline is not None and step.waits_for in ("agent", "signal", "workflow"):
                 yield Timer(step.deadline, f"deadline/{step_id}/{step.attempt}")
 
-    def workflow_id(self, state: Execution) -> str:
+    def workflow_id(self, state: State) -> str:
         return state.workflow_id
 
     def ending(self, event: Any, execution_id: str) -> str | None:
         return execution_id if isinstance(event, ENDINGS) else None
 
-    def is_finished(self, state: Execution) -> bool:
+    def is_finished(self, state: State) -> bool:
+        if not isinstance(state, Execution):
+            return isinstance(state, Happening) or state.removed
         return state.status is Status.ENDED or state.status is Status.NEW
 
-    def is_parked(self, state: Execution) -> bool:
+    def is_parked(self, state: State) -> bool:
+        if not isinstance(state, Execution):
+            return True
         return state.status is Status.WAITING or state.status is Status.PAUSED
 
-    def pack(self, state: Execution) -> bytes:
+    def pack(self, state: State) -> bytes:
+        assert not isinstance(state, Happening)
         return state.pack()
 
-    def unpack(self, data: bytes) -> Execution:
-        return Execution.unpack(data)
+    def unpack(self, data: bytes) -> State:
+        return Schedule.unpack(data) if data.startswith(PACKED) else Execution.unpack(data)
+
+
+_MEANT_FOR: dict[type[Any], tuple[type[Any], ...]] = {
+    Schedule: (ScheduleDefined, ChildEnded, TimerDue),
+    Happening: (EventReceived,),
+}
 
 
 _TOO_LARGE = ErrorInfo(

@@ -1,10 +1,11 @@
 """The definitions that executions run: every version ever saved, compiled when first needed."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from handrail_contracts.envelope import ErrorInfo, Tenant
+from handrail_contracts.envelope import ErrorInfo, JsonObject, Tenant
 from handrail_contracts.workflows import WorkflowDefined
-from handrail_graph import DefinitionError, Graph, compile_workflow
+from handrail_graph import DefinitionError, Graph, TriggerParameters, compile_workflow
 
 
 @dataclass(slots=True)
@@ -37,18 +38,38 @@ def _compile(defined: WorkflowDefined) -> Graph | ErrorInfo:
         return ErrorInfo(code="INVALID_WORKFLOW", message=f"{where}: {problem.path}: {problem.message}")
 
 
+def _may_wait_for_events(definition: JsonObject) -> bool:
+    """Whether it is worth compiling to see: a trigger beside the steps, or one among them."""
+    steps = definition.get("steps")
+    among = steps if isinstance(steps, list) else ()
+    return "trigger" in definition or any(isinstance(s, dict) and s.get("step_type") == "trigger" for s in among)
+
+
 class Definitions:
     """A table that only gains entries: the first message of a (workflow, version) wins, for ever."""
 
     def __init__(self) -> None:
         self._versions: dict[tuple[str, int], Definition] = {}
         self._newest: dict[str, int] = {}
+        self._by_events: dict[tuple[str, str], dict[str, None]] = {}
 
     def add(self, defined: WorkflowDefined) -> None:
         place = (defined.workflow_id, defined.version)
         if place not in self._versions:
             self._versions[place] = Definition(defined)
             self._newest[defined.workflow_id] = max(defined.version, self._newest.get(defined.workflow_id, 0))
+            if _may_wait_for_events(defined.definition):
+                whose = (defined.organization_id, defined.project_id)
+                self._by_events.setdefault(whose, {})[defined.workflow_id] = None
+
+    def started_by_events(self, tenant: Tenant) -> Iterator[tuple[str, int, TriggerParameters]]:
+        """The workflows of the tenant that wait for events, in their newest versions."""
+        for workflow_id in self._by_events.get((tenant.organization_id, tenant.project_id), ()):
+            newest = self.find(workflow_id, None)
+            graph = None if newest is None else newest.graph()
+            trigger = graph.trigger if isinstance(graph, Graph) else None
+            if newest is not None and trigger is not None and trigger.kind == "event":
+                yield workflow_id, newest.version, trigger
 
     def find(self, workflow_id: str, version: int | None) -> Definition | None:
         """A version, or the newest; none if the workflow was retired (its newest version is not active)."""

@@ -81,9 +81,9 @@ class Execution:
     `unresolved` counts, for each step that some edges have reached, the incoming edges still open; `reached` are the
     steps that at least one taken edge has reached, and `taken` counts those edges for steps with a join of their own.
     `signals` are those that no step has taken yet, oldest first. `attempts` are those that a step had before the
-    execution was rewound to a place before it. `failures` say what the failure of a step meant. `failing` says of a parallel step that waits for its other branches which
-    step failed, and why. `undoable` are completed steps that can be undone, oldest first. `requests` are the latest
-    controls that counted, so that none counts twice.
+    execution was rewound to a place before it. `failures` say what the failure of a step meant. `failing` says of a
+    parallel step that waits for its other branches which step failed, and why. `undoable` are completed steps that can be
+    undone, oldest first. `requests` are the latest controls that counted, so that none counts twice.
     """
 
     execution_id: str

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handrail_graph.build import MAX_STEPS
+from handrail_graph.graph import StepType, TriggerParameters
+from handrail_graph.parameters import READERS
 from handrail_graph.problems import Problems, shown
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -28,6 +30,25 @@ def items(document: Mapping[str, Any], field: str, missing: str, problems: Probl
         problems.add(f"{path}{field}", "too_many", f"a workflow may have {MAX_STEPS} {field}; this one has {len(raw)}")
         return []
     return raw
+
+
+SHOWN = ("id", "category", "tags", "canvas", "trigger")
+"""Fields of a document that every dialect takes; but for the trigger they don't change how the workflow runs."""
+
+
+def document_trigger(document: Mapping[str, Any], problems: Problems) -> TriggerParameters | None:
+    """`trigger: {type, ...}` beside the steps. Of an event, `condition` may be its bare name."""
+    raw = problems.mapping(document, "trigger", "")
+    if not raw:
+        return None
+    given = {
+        "kind": raw.get("type", raw.get("kind", "api")),
+        **{k: v for k, v in raw.items() if k not in ("type", "kind")},
+    }
+    if given["kind"] == "event" and "event" not in given and _ID.fullmatch(str(given.get("condition", ""))):
+        given["event"] = given.pop("condition")
+    read = READERS[StepType.TRIGGER].read(given, "trigger.", problems)
+    return read if isinstance(read, TriggerParameters) else None
 
 
 @dataclass

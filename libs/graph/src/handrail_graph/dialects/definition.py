@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from handrail_graph.build import build, read_retry
-from handrail_graph.dialects.common import StepIds, document_name, items
+from handrail_graph.dialects.common import SHOWN, StepIds, document_name, document_trigger, items
 from handrail_graph.dialects.loops import Outside, loop_parameters
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import (
@@ -21,7 +21,7 @@ from handrail_graph.parameters import PREVIOUS, READERS, TEN_YEARS
 from handrail_graph.problems import DefinitionError, Problem, Problems, closest, shown
 from handrail_graph.templates import compile_condition, compile_template
 
-DOCUMENT_FIELDS = ("name", "description", "steps", "entry_step", "timeout_seconds", "id", "category", "tags")
+DOCUMENT_FIELDS = ("name", "description", "steps", "entry_step", "timeout_seconds", *SHOWN)
 COMMON_FIELDS = ("id", "type", "name", "retry", "timeout_seconds")
 FIELDS = {
     "agent": (*COMMON_FIELDS, "agent_id", "agent", "input", "next"),
@@ -67,6 +67,7 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
         timeout_seconds=problems.number(document, "timeout_seconds", "", least=0.001, most=TEN_YEARS),
         known_agents=known_agents,
         problems=problems,
+        trigger=document_trigger(document, problems),
     )
     lost = [draft for draft in drafts if draft.node.id in graph.entry and draft.node.id != begins[str(entry)]]
     if lost:

@@ -4,14 +4,16 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from handrail_graph.build import build, read_retry
-from handrail_graph.dialects.common import StepIds, document_name, items
+from handrail_graph.dialects.common import SHOWN, StepIds, document_name, document_trigger, items
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import AgentParameters, Graph, Node, StepType
 from handrail_graph.parameters import PREVIOUS, TEN_YEARS
 from handrail_graph.problems import Problems, closest, shown
 from handrail_graph.templates import compile_template
 
-DOCUMENT_FIELDS = ("name", "description", "tasks", "timeout_seconds", "id", "category", "tags")
+SEEN_OF_WORKFLOW = ("status", "progress", "created_at", "updated_at", "agent_ids")
+"""What a workflow is shown with in the same way."""
+DOCUMENT_FIELDS = ("name", "description", "tasks", "timeout_seconds", *SHOWN, *SEEN_OF_WORKFLOW)
 TASK_FIELDS = (
     "id",
     "agent_id",
@@ -68,6 +70,7 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
         timeout_seconds=problems.number(document, "timeout_seconds", "", least=0.001, most=TEN_YEARS),
         known_agents=known_agents,
         problems=problems,
+        trigger=document_trigger(document, problems),
     )
 
 

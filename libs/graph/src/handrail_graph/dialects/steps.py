@@ -4,14 +4,14 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from handrail_graph.build import build, read_retry
-from handrail_graph.dialects.common import StepIds, document_name, items
+from handrail_graph.dialects.common import SHOWN, StepIds, document_name, document_trigger, items
 from handrail_graph.dialects.loops import Outside, loop_parameters
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import Graph, Node, Parameters, StepType
 from handrail_graph.parameters import READERS, TEN_YEARS, read_cases
 from handrail_graph.problems import Problems, closest, shown
 
-DOCUMENT_FIELDS = ("name", "description", "steps", "timeout_seconds", "id", "category", "tags")
+DOCUMENT_FIELDS = ("name", "description", "steps", "timeout_seconds", *SHOWN)
 STEP_FIELDS = (
     "step_id", "step_type", "name", "parameters", "next_steps", "else_steps", "join", "cancel_rest", "on_error",
     "error_steps", "compensate_with", "retry", "timeout_seconds",
@@ -52,6 +52,7 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
         timeout_seconds=problems.number(document, "timeout_seconds", "", least=0.001, most=TEN_YEARS),
         known_agents=known_agents,
         problems=problems,
+        trigger=document_trigger(document, problems),
     )
 
 

@@ -1,34 +1,38 @@
 """Executions: what they are, what happened, what happens, and steering them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Path, Query, Response
-from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import utc
-from handrail_contracts.topics import EXECUTION_CONTROLLED
+from pydantic import AwareDatetime
 
 from handrail_gateway.answers import Answer, parsed, renamed
 from handrail_gateway.auth import Caller
+from handrail_gateway.controls import filter_arguments, send
 from handrail_gateway.database import Row
 from handrail_gateway.executions import find
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key, request_id
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, encode_cursor, page
-from handrail_gateway.problems import conflict, invalid
+from handrail_gateway.problems import invalid
 from handrail_gateway.schemas import (
     ControlAccepted,
     ControlRequest,
     Execution,
     ExecutionPage,
     ExecutionStatus,
+    Export,
+    Filter,
     HistoryPage,
     SignalRequest,
     Timeline,
     Why,
 )
 from handrail_gateway.sse import ExecutionStream, StreamResponse
+from handrail_gateway.steering import check
 from handrail_gateway.streaming import START, TERMINAL, frames_of, parse_position
 from handrail_gateway.understanding import timeline, why
 
@@ -45,11 +49,48 @@ async def list_executions(
     caller: CallerDep,
     workflow_id: Annotated[str | None, Query(max_length=200)] = None,
     status: ExecutionStatus | None = None,
+    version: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="of the workflow")] = None,
+    started_after: AwareDatetime | None = None,
+    started_before: AwareDatetime | None = None,
+    text: Annotated[str | None, Query(min_length=1, max_length=200, description="in the input")] = None,
+    attribute: Annotated[list[str] | None, Query(max_length=20, description="`name:value`, each of them")] = None,
+    session_id: Annotated[str | None, Query(max_length=200)] = None,
+    parent_id: Annotated[str | None, Query(max_length=200)] = None,
+    origin_id: Annotated[str | None, Query(max_length=200)] = None,
     limit: Limit = 50,
     cursor: CursorText = None,
 ) -> Answer:
-    """Latest first."""
-    return await list_page(gateway, caller, workflow_id, status, limit, cursor)
+    """Latest first; what is given must all hold."""
+    wanted = Filter(
+        workflow_id=workflow_id, status=status, version=version, started_after=started_after,
+        started_before=started_before, text=text, attributes=_attributes(attribute), session_id=session_id,
+        parent_id=parent_id, origin_id=origin_id,
+    )  # fmt: skip
+    if not wanted.model_dump(exclude_none=True, exclude={"workflow_id", "status"}):
+        return await list_page(gateway, caller, workflow_id, status, limit, cursor)
+    after = decode_cursor(cursor, datetime, str)
+    whose = (caller.organization_id, caller.project_id, status, *after, limit + 1)
+    rows = await gateway.database.fetch("search_executions", *whose, *filter_arguments(wanted))
+    return _page(rows, limit)
+
+
+def _attributes(pairs: list[str] | None) -> dict[str, Any] | None:
+    """`priority:3` and `vip:true` look for a number and for a truth value, `customer:ACME` for a text."""
+    if pairs is None:
+        return None
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, colon, value = pair.partition(":")
+        if not colon or not name:
+            raise invalid(
+                "An attribute is looked for as name:value.", [{"path": "query.attribute", "message": pair[:100]}]
+            )
+        try:
+            read = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            read = value
+        found[name] = read if isinstance(read, bool | int | float | str) else value
+    return found
 
 
 async def list_page(
@@ -62,6 +103,10 @@ async def list_page(
         if workflow_id is None
         else gateway.database.fetch("list_executions_of_workflow", *arguments, workflow_id)
     )
+    return _page(rows, limit)
+
+
+def _page(rows: Sequence[Row], limit: int) -> Answer:
     kept, next_cursor = page(rows, limit, lambda row: (row["started_at"], row["execution_id"]))
     return Answer({"items": [renamed(row, "execution_id") for row in kept], "next_cursor": next_cursor})
 
@@ -84,6 +129,34 @@ async def list_events(
     events = [event for row in rows for event in _events_of(row) if event["n"] > (after or 0)]
     next_cursor = encode_cursor(events[limit - 1]["n"]) if len(events) > limit else None
     return Answer({"items": events[:limit], "next_cursor": next_cursor})
+
+
+@router.get("/{execution_id}/export", response_model=Export)
+async def export_execution(execution_id: ExecutionId, gateway: GatewayDep, caller: CallerDep) -> Answer:
+    """The whole story as one file, with the definitions that it ran by: `handrail debug FILE` goes through it again."""
+    row = await find(gateway, caller, execution_id)
+    whose = (caller.organization_id, caller.project_id)
+    rows = await gateway.database.fetch("records", *whose, execution_id)
+    records = [
+        {"at": found["at"], "source": found["source"], "events": orjson.loads(found["events"])} for found in rows
+    ]
+    versions = {
+        event["workflow_version"] for record in records for event in record["events"] if "workflow_version" in event
+    }
+    definitions = {}
+    for version in sorted(versions):
+        saved = await gateway.database.row("workflow_version", *whose, row["workflow_id"], version)
+        if saved is not None:
+            definitions[str(version)] = parsed(saved["definition"])
+    tenant = {"organization_id": caller.organization_id, "project_id": caller.project_id}
+    name = f'attachment; filename="execution-{execution_id}.json"'
+    return Answer(
+        {
+            "format": "handrail-execution/1", "execution_id": execution_id, "workflow_id": row["workflow_id"],
+            "definitions": definitions, **tenant, "records": records,
+        },
+        headers={"Content-Disposition": name},
+    )  # fmt: skip
 
 
 @router.get("/{execution_id}/why", response_model=Why)
@@ -170,23 +243,11 @@ async def _control(
 ) -> Answer:
     found = await find(gateway, caller, execution_id)
     request = request_id(caller, f"executions/{execution_id}/{action}/{signal}", key)
-    done = action == "cancel" and found["status"] == "cancelled"
-    if found["status"] in TERMINAL and not done:
-        raise conflict("ALREADY_FINISHED", f"The execution has ended: {found['status']}.")
-    if not done:
+    if action != "cancel" or found["status"] != "cancelled":
+        check(action, found)
         gateway.recent.check(request, key, body.model_dump())
-        message = ExecutionControlled(
-            **caller.tenant.model_dump(),
-            event_id=request,
-            occurred_at=utc(gateway.now()),
-            execution_id=execution_id,
-            workflow_id=found["workflow_id"],
-            action=action,
-            reason=body.reason,
-            signal=signal,
-            data=body.data if isinstance(body, SignalRequest) else None,
-        )
-        await gateway.publisher.publish(EXECUTION_CONTROLLED, execution_id, message)
+        data = body.data if isinstance(body, SignalRequest) else None
+        await send(gateway, caller, found, request, action, reason=body.reason, signal=signal, data=data)
     answer = {"execution_id": execution_id, "workflow_id": found["workflow_id"], "status": found["status"]}
     return Answer({**answer, "request_id": request}, 202)
 
