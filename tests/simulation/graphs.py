@@ -104,10 +104,11 @@ def _add_joins(r: random.Random, steps: list[dict[str, Any]]) -> None:
 
 def _add_policies(r: random.Random, steps: list[dict[str, Any]]) -> None:
     """What failures mean, and what undoes what was done."""
+    size = len(steps)
     for number, step in enumerate(list(steps)):
         if step["step_type"] not in ("agent_execution", "api_call", "tool_call", "sub_workflow", "loop"):
             continue
-        chance, later = r.random(), range(number + 1, len(steps))
+        chance, later = r.random(), range(number + 1, size)
         if chance < 0.15:
             step["on_error"] = r.choice(["continue", "wait"])
         elif chance < 0.3 and later and (others := {f"s{n}" for n in later} - set(step["next_steps"])):

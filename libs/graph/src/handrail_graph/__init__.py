@@ -1,6 +1,7 @@
 """Workflow dialects compiled to one graph, and the expression language."""
 
 from handrail_graph.build import MAX_STEPS
+from handrail_graph.conversion import DIALECTS, convert
 from handrail_graph.dialects import compile_workflow
 from handrail_graph.expressions import ExpressionError, compile_expression
 from handrail_graph.graph import (
@@ -26,12 +27,16 @@ from handrail_graph.graph import (
 from handrail_graph.instances import instance, prefix_of, turn_of
 from handrail_graph.places import downstream, unplaced
 from handrail_graph.problems import DefinitionError, Problem
+from handrail_graph.schemas import COMMON, PARAMETERS
 from handrail_graph.templates import Condition, Template, compile_condition, compile_template
 from handrail_graph.timetables import TimetableError, next_due
 from handrail_graph.timetables import check as check_timetable
 
 __all__ = [
+    "COMMON",
+    "DIALECTS",
     "MAX_STEPS",
+    "PARAMETERS",
     "AgentParameters",
     "ApiCallParameters",
     "ApprovalParameters",
@@ -61,6 +66,7 @@ __all__ = [
     "compile_expression",
     "compile_template",
     "compile_workflow",
+    "convert",
     "downstream",
     "instance",
     "next_due",
