@@ -36,7 +36,7 @@ check: setup ## style, types, layers
 
 test: setup ## all tests: unit, contracts, simulation, then those on the real broker and database
 	$(RUN) pytest tests/unit tests/contracts tests/simulation -n 2 -q
-	$(RUN) pytest tests/integration tests/patterns tests/chaos -q
+	$(RUN) pytest tests/integration tests/patterns tests/product tests/chaos -q
 
 clean: ## remove what tools left behind (not the data folder)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -73,7 +73,7 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
 
 def _env(folder: Path, port: int) -> dict[str, str]:
     listed = folder / "agents.json"
-    names = ("echo", "slow:50", "slow:2000", "flaky:1", "big:5000000")
+    names = ("echo", "slow:50", "slow:2000", "flaky:1", "big:5000000", "fail:400", "hang")
     url = f"http://127.0.0.1:{port}"
     listed.write_text(json.dumps([{"agent": name, "kind": "http", "config": {"url": url}} for name in names]))
     return {
@@ -81,4 +81,5 @@ def _env(folder: Path, port: int) -> dict[str, str]:
         "HANDRAIL_AUTH_JWKS_FILE": str(ensure_keys(folder / "auth")),
         "HANDRAIL_AUTH_ISSUER": ISSUER,
         "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
+        "HANDRAIL_WEBHOOK_KEY": "a key for tests",
     }

@@ -13,7 +13,7 @@ from handrail.embedded.database import EmbeddedDatabase
 from handrail.embedded.process import check_port
 from handrail.stack import PORTS, SERVICES, Running, write_running
 from handrail.supervisor import Supervisor
-from handrail.tokens import AUDIENCE, ISSUER, ensure_keys
+from handrail.tokens import AUDIENCE, ISSUER, ensure_keys, ensure_webhook_key
 from handrail.topics import TopicMismatch, create_topics
 
 Say = Callable[[str], None]
@@ -98,6 +98,7 @@ class LocalStack:
             "HANDRAIL_BROKERS": brokers,
             "HANDRAIL_DATABASE_URL": database_url,
             "HANDRAIL_AUTH_JWKS_FILE": str(ensure_keys(self.folder / "auth")),
+            "HANDRAIL_WEBHOOK_KEY": ensure_webhook_key(self.folder / "auth"),
             "HANDRAIL_AUTH_ISSUER": ISSUER,
             "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
         }

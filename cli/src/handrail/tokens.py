@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import time
 from pathlib import Path
 
@@ -27,6 +28,16 @@ def ensure_keys(folder: Path) -> Path:
         public = json.loads(ECAlgorithm.to_jwk(key.public_key()))
         jwks.write_text(json.dumps({"keys": [public | {"kid": KEY_ID, "use": "sig", "alg": "ES256"}]}))
     return jwks
+
+
+def ensure_webhook_key(folder: Path) -> str:
+    """What the addresses and secrets of webhooks are made from; made on first use, readable by its owner only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "webhook.key"
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    return path.read_text().strip()
 
 
 def mint(folder: Path, *, user: str, organization: str, project: str, ttl: int) -> str:

@@ -59,12 +59,15 @@ class StepProgressed(ExecutionMessage):
 
 
 class AgentRegistered(Message):
-    """How an agent is reached. The latest message per `agent` counts; `removed` takes it away."""
+    """How an agent is reached. The latest message per `agent` counts; `removed` takes it away.
+
+    Of the kind `tool` it is a native tool of the runners, named `tool/NAME`; `config.parameters` is its JSON Schema.
+    """
 
     event_type: Literal["agent.registered"] = "agent.registered"
     schema_version: Literal[1] = 1
     agent: Identifier
-    kind: Literal["http", "python", "scripted"]
+    kind: Literal["http", "python", "scripted", "tool"]
     name: str = ""
     description: str = ""
     capabilities: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     result_limit_bytes: int = 256 * 1024
     allow_private_networks: bool = True  # the embedded default runs its agents on this machine; production says false
 
+    webhook_key: str = ""
     auth_jwks_file: Path | None = None
     auth_issuer: str = "handrail-dev"
     auth_audience: str = "handrail"

@@ -17,6 +17,7 @@ from handrail_runtime.writer import Parcel, Writer, deliver
 from handrail_agent_runner.attempt import SOURCE
 from handrail_agent_runner.registry import AgentsFileError, Registry, agents_of_file
 from handrail_agent_runner.runner import Runner
+from handrail_agent_runner.tools import native_tools
 
 log = structlog.get_logger()
 
@@ -53,7 +54,7 @@ async def _until_registered(
     while not stop.is_set():
         try:
             await table.catch_up()
-            await _register_file(settings, registry)
+            await _register_own(settings, registry)
             return
         except (Fenced, Unavailable, KafkaError, TimeoutError) as error:
             health.set_not_ready(str(error) or repr(error))
@@ -62,11 +63,10 @@ async def _until_registered(
             raise SystemExit(str(error)) from error
 
 
-async def _register_file(settings: Settings, registry: Registry) -> None:
-    """Publishes the agents of the file that are not registered as the file says, so that everybody knows them."""
-    if settings.agents_file is None:
-        return
-    entries = agents_of_file(settings.agents_file, time.time())
+async def _register_own(settings: Settings, registry: Registry) -> None:
+    """Publishes the agents of the file and the native tools that are not registered as they are, so that all know them."""
+    now = time.time()
+    entries = native_tools(now) + ([] if settings.agents_file is None else agents_of_file(settings.agents_file, now))
     unknown = [entry for entry in entries if _event_id(registry.registered(entry.agent)) != entry.event_id]
     if not unknown:
         return

@@ -5,13 +5,17 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, cast
 
-from handrail_contracts.envelope import JsonObject
-from handrail_contracts.steps import StepRequested
+import structlog
+from handrail_contracts.envelope import JsonObject, utc
+from handrail_contracts.ids import derive
+from handrail_contracts.steps import AgentRegistered, StepRequested
 from handrail_runtime.settings import Settings
 from pydantic import TypeAdapter, ValidationError, validate_call
 
 from handrail_agent_runner.agents.base import Agent, AgentFailure
 from handrail_agent_runner.agents.python import PythonAgent
+
+log = structlog.get_logger()
 
 GROUP = "handrail.tools"
 
@@ -28,6 +32,33 @@ def tool_of(request: StepRequested, settings: Settings) -> Agent:
         message = f"there is no tool {name!r}; there are {known}. A package offers one by an entry point of {GROUP}"
         raise AgentFailure("TOOL_ERROR", message, retryable=False)
     return PythonAgent(_called_by_name(name, next(iter(found)).load()), settings.runner_concurrency)
+
+
+def native_tools(now: float) -> list[AgentRegistered]:
+    """What this runner tells of its tools, so that builders can offer them. A tool that can't be loaded is not told."""
+    told = []
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            function = point.load()
+            config = {"parameters": parameters_schema(function)}
+        except Exception as error:
+            log.warning("tool_unusable", tool=point.name, error=str(error))
+            continue
+        text = inspect.getdoc(function) or ""
+        own = {"event_id": derive(GROUP, point.name, text, str(config)), "occurred_at": utc(now)}
+        told.append(
+            AgentRegistered.model_validate(
+                {
+                    **own,
+                    "agent": f"tool/{point.name}",
+                    "kind": "tool",
+                    "name": point.name,
+                    "description": text,
+                    "config": config,
+                }
+            )
+        )
+    return told
 
 
 def parameters_schema(function: Callable[..., Any]) -> JsonObject:

@@ -18,10 +18,13 @@ from handrail_gateway.problems import Problem
 from handrail_gateway.routers import (
     agents,
     approvals,
+    builder,
     compat,
     executions,
     operations,
+    schedules,
     steering,
+    triggers,
     versions,
     workflows,
 )
@@ -29,6 +32,10 @@ from handrail_gateway.routers import (
 log = structlog.get_logger()
 
 VERSION = "0.1.0"
+MODULES = (
+    builder, triggers, workflows, versions, steering, executions, approvals, agents, schedules, operations,
+)  # fmt: skip
+"""In the order in which paths are looked for: fixed ones before those that take an id."""
 BEAT_SECONDS = 5.0
 
 
@@ -83,10 +90,11 @@ def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, i
     app.state.gateway = gateway
     for prefix, documented in (("/api/v1", True), ("/api", False)):
         api = APIRouter(prefix=prefix, dependencies=[Bearer])
-        for module in (workflows, versions, steering, executions, approvals, agents, operations):
+        for module in MODULES:
             api.include_router(module.router)
         app.include_router(api, include_in_schema=documented)
     app.include_router(compat.router, dependencies=[Bearer])
+    app.include_router(triggers.hooks)
     problems.install(app)
     documentation.install(app)
     return app

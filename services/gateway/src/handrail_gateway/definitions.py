@@ -8,7 +8,7 @@ from handrail_contracts.envelope import utc
 from handrail_contracts.ids import derive
 from handrail_contracts.topics import WORKFLOW_DEFINED
 from handrail_contracts.workflows import WorkflowDefined
-from handrail_graph import DefinitionError, compile_workflow
+from handrail_graph import DefinitionError, TriggerParameters, compile_workflow
 
 from handrail_gateway.answers import parsed
 from handrail_gateway.auth import Caller
@@ -16,6 +16,7 @@ from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import key_reused, request_id
 from handrail_gateway.problems import Problem, conflict, invalid, not_found, unavailable
+from handrail_gateway.scheduling import follow_trigger
 
 Document = dict[str, Any]
 
@@ -65,6 +66,22 @@ async def newest_version(gateway: Gateway, caller: Caller, workflow_id: str) -> 
     return version
 
 
+def _may_have_trigger(document: Document) -> bool:
+    steps = document.get("steps")
+    among = steps if isinstance(steps, list) else ()
+    return "trigger" in document or any(isinstance(s, dict) and s.get("step_type") == "trigger" for s in among)
+
+
+async def trigger_of(document: Document) -> TriggerParameters | None:
+    """How the workflow starts; None if it says nothing, or no longer compiles."""
+    if not _may_have_trigger(document):
+        return None
+    try:
+        return (await asyncio.to_thread(compile_workflow, document)).trigger
+    except DefinitionError:
+        return None
+
+
 async def create(gateway: Gateway, caller: Caller, document: Document, key: str | None) -> Row:
     """Saves version 1 of a new workflow and gives its row."""
     await check(gateway, caller, document)
@@ -74,7 +91,9 @@ async def create(gateway: Gateway, caller: Caller, document: Document, key: str 
         return _same(earlier, document)
     gateway.recent.check(workflow_id, key, document)
     message = _message(gateway, caller, workflow_id, 1, document, derive(workflow_id, WORKFLOW_DEFINED, 1))
-    if not await _publish(gateway, message):
+    shown = await _publish(gateway, message)
+    await follow_trigger(gateway, caller, workflow_id, message.event_id, await trigger_of(document), had=False)
+    if not shown:
         # Nobody else can have this id, so the acknowledgement is enough; reads will wait for the projector.
         return _row_of(message)
     if key is not None and (saved := await gateway.database.row("workflow_version", *whose, 1)) is not None:
@@ -111,6 +130,10 @@ async def save_next(
             "VERSION_CONFLICT", f"Somebody else saved version {message.version} first; look at it and try again."
         )
     gateway.known.remember(caller, workflow_id, message.version if message.active else None)
+    had = await trigger_of(parsed(current["definition"]))
+    trigger = None if document is None else await trigger_of(document)
+    timed = had is not None and had.timetable is not None
+    await follow_trigger(gateway, caller, workflow_id, event_id, trigger, had=timed)
     return await _saved(gateway, caller, workflow_id, done, document)
 
 

@@ -16,6 +16,9 @@ from handrail_gateway.idempotency import key_reused, request_id
 from handrail_gateway.problems import Problem, not_found
 from handrail_gateway.schemas import ExecuteRequest
 
+HISTORY_TURNS = 20
+"""How much of a session a chat is told."""
+
 
 async def find(gateway: Gateway, caller: Caller, execution_id: str, query: str = "execution") -> Row:
     """The row; a 404 `Problem` only if nobody has asked for such an execution of this tenant."""
@@ -40,6 +43,8 @@ async def start(
         if (earlier := await _earlier(gateway, caller, message.execution_id)) is not None:
             return _again(earlier, message)
         gateway.recent.check(message.execution_id, key, body.model_dump(mode="json"))
+    if _wants_history(message):
+        message = message.model_copy(update={"input": await _with_history(gateway, caller, message)})
     await gateway.publisher.publish(WORKFLOW_STARTED, message.execution_id, message)
     return _accepted(message.execution_id, workflow_id, "running", message.occurred_at)
 
@@ -64,6 +69,26 @@ def _message(
     )
 
 
+def _wants_history(message: WorkflowStarted) -> bool:
+    """A message of a chat that says nothing of what was said before."""
+    given = message.input
+    return bool(
+        message.session_id and isinstance(given, dict) and "current_message" in given and not given.get("history")
+    )
+
+
+async def _with_history(gateway: Gateway, caller: Caller, message: WorkflowStarted) -> dict[str, Any]:
+    """The input, with what was said in the session before: the latest messages and answers, oldest first."""
+    whose = (caller.organization_id, caller.project_id, message.workflow_id, message.session_id)
+    rows = await gateway.database.fetch("session_messages", *whose, HISTORY_TURNS)
+    history = []
+    for row in reversed(rows):
+        said = parsed(row["input"])
+        asked = said.get("current_message") if isinstance(said, dict) else said
+        history += [{"role": "user", "content": asked}, {"role": "assistant", "content": parsed(row["result"])}]
+    return {**message.input, "history": history}
+
+
 async def _earlier(gateway: Gateway, caller: Caller, execution_id: str) -> Row | None:
     try:
         return await gateway.database.row("execution", caller.organization_id, caller.project_id, execution_id)
@@ -75,8 +100,16 @@ async def _earlier(gateway: Gateway, caller: Caller, execution_id: str) -> Row |
 
 def _again(earlier: Row, message: WorkflowStarted) -> dict[str, Any]:
     for name in ("trigger", "input", "context"):
-        stored = earlier[name]
-        if stored is not None and parsed(stored) != getattr(message, name):
+        if earlier[name] is None:
+            continue
+        stored = parsed(earlier[name])
+        if name == "input" and _wants_history(message) and isinstance(stored, dict):
+            stored = (
+                {**stored, "history": message.input.get("history")}
+                if "history" in message.input
+                else {field: value for field, value in stored.items() if field != "history"}
+            )
+        if stored != getattr(message, name):
             raise key_reused()
     return _accepted(message.execution_id, message.workflow_id, earlier["status"], earlier["started_at"])
 

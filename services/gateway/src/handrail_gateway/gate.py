@@ -13,13 +13,16 @@ from handrail_gateway.problems import Problem, invalid
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
 """Everything that answers without a token. Compared for equality, so no other path can look like one of these."""
 
+HOOKS = "/hooks/"
+"""Webhooks carry no token of ours: their own route checks address and signature, and knows no caller."""
+
 CALLER = "handrail.caller"
 MAX_BODY_BYTES = 1024 * 1024
 MAX_JSON_DEPTH = 64
 
 
 class Gate:
-    """Authenticates every request but those for `OPEN_PATHS`, before anything of it is parsed."""
+    """Authenticates every request but those for `OPEN_PATHS` and webhooks, before anything of it is parsed."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self.app, self.authenticator = app, authenticator
@@ -29,7 +32,7 @@ class Gate:
             if scope["type"] == "websocket":  # there is none here; before anybody adds one, it is checked here
                 await send({"type": "websocket.close", "code": 1008})
             return
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(HOOKS):
             await self.app(scope, receive, send)
             return
         try:

@@ -27,6 +27,7 @@ class Gateway:
     tail: LiveTail
     recent: RecentKeys = field(default_factory=RecentKeys)
     known: KnownWorkflows = field(default_factory=KnownWorkflows)
+    webhook_key: str = ""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Gateway":
@@ -37,6 +38,7 @@ class Gateway:
             Positions(database),
             BrokerEnds.from_settings(settings),
             LiveTail.from_settings(database, settings),
+            webhook_key=settings.webhook_key,
         )
 
     @property

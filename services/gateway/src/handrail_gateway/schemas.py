@@ -592,6 +592,25 @@ class AgentPage(BaseModel):
     next_cursor: str | None
 
 
+class Tool(BaseModel):
+    name: str
+    description: str
+    parameters: JsonObject | None
+
+
+class ToolList(BaseModel):
+    items: list[Tool]
+
+
+class Server(BaseModel):
+    name: str
+    tools: list[Tool]
+
+
+class ServerList(BaseModel):
+    items: list[Server]
+
+
 class DeadLetter(BaseModel):
     id: str
     service: str

@@ -155,7 +155,7 @@ class SchedulerCore:
             )
             error = _TOO_LARGE if why is Instead.TOO_LARGE else unknown
             decide.reject(state, message, error, emit, keep_input=why is not Instead.TOO_LARGE)
-        elif state.status in ALIVE:
+        elif why is Instead.TOO_LARGE and state.status in ALIVE:
             end(self._decision(state, now, emit), ExecutionFailed, error=_TOO_LARGE)
         elif isinstance(message, AgentExecuted | ChildEnded) and state.status is Status.COMPENSATING:
             decide.gave_too_much(self._decision(state, now, emit), message, _TOO_LARGE)
@@ -168,10 +168,13 @@ class SchedulerCore:
     def _controlled(self, decision: Decision, message: ExecutionControlled) -> None:
         if message.action != "migrate":
             controlled(decision, message, begin_with)
-        elif (found := self._definitions.find(decision.state.workflow_id, message.version)) is not None:
-            graph = found.graph()
-            if isinstance(graph, Graph):
-                migrate(decision, message, graph)
+            return
+        found = self._definitions.find(decision.state.workflow_id, message.version)
+        if found is None:
+            raise Missing(f"{decision.state.workflow_id}@{message.version}")
+        graph = found.graph()
+        if isinstance(graph, Graph):
+            migrate(decision, message, graph)
 
     def _graph(self, state: Execution) -> Graph:
         definition = self._definitions.find(state.workflow_id, state.version)

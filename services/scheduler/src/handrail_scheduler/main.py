@@ -19,7 +19,8 @@ PORT = 8001
 
 class Metrics(Observer):
     def fact(self, message: Message) -> None:
-        assert isinstance(message, WorkflowCompleted)
+        if not isinstance(message, WorkflowCompleted):
+            return
         WORKFLOW_EXECUTIONS.labels(message.event_type.removeprefix("workflow.")).inc()
         WORKFLOW_DURATION.observe(message.metadata.duration_seconds or 0.0)
 

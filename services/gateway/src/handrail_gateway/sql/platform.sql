@@ -10,7 +10,7 @@ WHERE topic = ANY($1::text[])
 -- Agents of the platform itself belong to no organization and may be used by all.
 SELECT agent
 FROM agents
-WHERE (organization_id = $1 AND project_id = $2) OR organization_id = ''
+WHERE kind <> 'tool' AND ((organization_id = $1 AND project_id = $2) OR organization_id = '')
 
 -- name: agent_owner
 SELECT organization_id, project_id FROM agents WHERE agent = $1
@@ -25,7 +25,7 @@ WHERE agent = $3 AND ((organization_id = $1 AND project_id = $2) OR organization
 SELECT agent, kind, name, description, capabilities, registered_at, organization_id = '' AS shared
 FROM agents
 WHERE ((organization_id = $1 AND project_id = $2) OR organization_id = '')
-  AND ($3::text IS NULL OR agent > $3)
+  AND kind <> 'tool' AND ($3::text IS NULL OR agent > $3)
 ORDER BY agent
 LIMIT $4
 
@@ -38,3 +38,9 @@ WHERE e.organization_id = $1 AND e.project_id = $2
   AND ($3::timestamptz IS NULL OR d.occurred_at < $3 OR (d.occurred_at = $3 AND d.event_id > $4::text))
 ORDER BY d.occurred_at DESC, d.event_id
 LIMIT $5
+
+-- name: list_tools
+SELECT name, description, config -> 'parameters' AS parameters
+FROM agents
+WHERE kind = 'tool'
+ORDER BY name

@@ -98,3 +98,11 @@ JOIN steps s USING (execution_id)
 WHERE e.organization_id = $1 AND e.project_id = $2 AND e.workflow_id = $3
 GROUP BY 1
 ORDER BY min(s.first_n), 1
+
+-- name: newest_workflow_of_any
+-- For webhooks, whose address proves what a token otherwise would.
+SELECT workflow_id, version, definition, active, user_id, organization_id, project_id
+FROM workflow_versions
+WHERE workflow_id = $1
+ORDER BY version DESC
+LIMIT 1
