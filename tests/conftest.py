@@ -3,7 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
+from chaos.figures import FIGURES
 from support.infrastructure import running_broker, running_database
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section("figures")
+        for what, figure in FIGURES:
+            terminalreporter.write_line(f"{what:58} {figure}")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from chaos.figures import FIGURES
 from chaos.load import Load
 from handrail.embedded.broker import EmbeddedBroker
 from handrail.embedded.database import EmbeddedDatabase
@@ -18,13 +17,6 @@ from handrail.embedded.process import free_port
 from handrail.tokens import AUDIENCE, ISSUER, ensure_keys
 from handrail.topics import create_topics
 from support.processes import Process, ServiceCluster
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if FIGURES:
-        terminalreporter.section("figures")
-        for what, figure in FIGURES:
-            terminalreporter.write_line(f"{what:58} {figure}")
 
 
 @dataclass
@@ -75,7 +67,9 @@ def _env(folder: Path, port: int) -> dict[str, str]:
     listed = folder / "agents.json"
     names = ("echo", "slow:50", "slow:2000", "flaky:1", "big:5000000", "fail:400", "hang")
     url = f"http://127.0.0.1:{port}"
-    listed.write_text(json.dumps([{"agent": name, "kind": "http", "config": {"url": url}} for name in names]))
+    agents: list[dict[str, Any]] = [{"agent": name, "kind": "http", "config": {"url": url}} for name in names]
+    noop = {"entry_point": "handrail_agent_runner.builtin:noop"}
+    listed.write_text(json.dumps([*agents, {"agent": "noop", "kind": "python", "config": noop}]))
     return {
         "HANDRAIL_AGENTS_FILE": str(listed),
         "HANDRAIL_AUTH_JWKS_FILE": str(ensure_keys(folder / "auth")),

@@ -2,7 +2,7 @@
 
 import typer
 
-from handrail.commands import bench, demo, dlq, doctor, publish, replay, up
+from handrail.commands import audit, bench, debug, demo, dlq, doctor, publish, replay, shadow, up
 
 app = typer.Typer(
     name="handrail",
@@ -21,4 +21,7 @@ app.command()(doctor.doctor)
 app.command()(up.token)
 app.command()(replay.replay)
 app.command()(publish.publish)
+app.command()(debug.debug)
+app.command()(shadow.shadow)
+app.add_typer(audit.app, name="audit")
 app.add_typer(dlq.app, name="dlq")

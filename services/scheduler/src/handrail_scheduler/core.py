@@ -92,13 +92,13 @@ class SchedulerCore:
         return Happening(execution_id) if execution_id.startswith(EVENT_PREFIX) else Execution(execution_id)
 
     def decide(self, state: State, message: Any, now: float, emit: Emit, ended: Callable[[str], bool]) -> None:
-        if isinstance(message, _MEANT_FOR.get(type(state), ())):
-            if isinstance(state, Schedule):
-                schedules.decide(state, message, now, emit)
-            elif not ended(state.execution_id):
-                raise Missing("an event is decided on with the newest definitions")
-        elif isinstance(state, Execution) and not isinstance(message, ScheduleDefined | EventReceived):
+        if isinstance(state, Execution) and not isinstance(message, ScheduleDefined | EventReceived):
             self._decide(state, message, now, emit, ended)
+        elif isinstance(state, Schedule) and isinstance(message, ScheduleDefined | ChildEnded | TimerDue):
+            schedules.decide(state, message, now, emit)
+        elif isinstance(state, Happening) and isinstance(message, EventReceived):
+            if not ended(state.execution_id):
+                raise Missing("an event is decided on with the newest definitions")
         else:
             raise Refused("RESERVED_ID", f"{type(message).__name__} can't be about {state.execution_id}")
 
@@ -184,23 +184,22 @@ class SchedulerCore:
         return graph
 
     def evolve(self, state: State, event: Any, record: Record) -> None:
-        if isinstance(state, Schedule):
+        if isinstance(state, Execution):
+            evolve(self._graph_of(state), state, event, record)
+            if type(event) is VersionChanged:
+                count_edges(self._graph(state), state)
+        elif isinstance(state, Schedule):
             schedules.evolve(state, event, record)
-            return
-        if isinstance(state, Happening):
+        else:
             state.n = event.n
-            return
-        evolve(self._graph_of(state), state, event, record)
-        if isinstance(event, VersionChanged):
-            count_edges(self._graph(state), state)
 
     def react(
         self, state: State, event: Any, record: Record, partition: int, *, requests: bool = True
     ) -> Iterable[Outgoing]:
-        if isinstance(state, Schedule):
-            return schedules.react(state, event, record)
-        if isinstance(state, Happening):
-            return matching.react(event, record)
+        if not isinstance(state, Execution):
+            return (
+                schedules.react(state, event, record) if isinstance(state, Schedule) else matching.react(event, record)
+            )
         if not requests and isinstance(event, StepStarted) and event.waits_for != "workflow":
             return ()
         return react(self._graph_of(state), state, event, record, partition)
@@ -263,12 +262,6 @@ class SchedulerCore:
 
     def unpack(self, data: bytes) -> State:
         return Schedule.unpack(data) if data.startswith(PACKED) else Execution.unpack(data)
-
-
-_MEANT_FOR: dict[type[Any], tuple[type[Any], ...]] = {
-    Schedule: (ScheduleDefined, ChildEnded, TimerDue),
-    Happening: (EventReceived,),
-}
 
 
 _TOO_LARGE = ErrorInfo(

@@ -14,6 +14,7 @@ from handrail_contracts.execution_events import (
     ExecutionFailed,
     ExecutionRejected,
     ExecutionTimedOut,
+    StepCompleted,
     StepFailed,
     StepRetryScheduled,
     StepsCancelled,
@@ -42,6 +43,8 @@ def react(
     graph: Graph | None, state: Execution, event: AnyExecutionEvent, record: Record, partition: int
 ) -> Iterable[Outgoing]:
     match event:
+        case StepCompleted():
+            return ()
         case StepStarted(waits_for="agent" | "approval"):
             assert graph is not None
             return (_request(graph.nodes[event.step_id], state, state.steps[event.step_id], partition),)

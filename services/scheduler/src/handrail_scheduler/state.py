@@ -118,6 +118,8 @@ class Execution:
     idle: int = 0
 
     def run_id(self, step_id: str) -> str:
+        if not self.attempts and "]" not in step_id:
+            return run_id(self.execution_id, step_id)
         return run_id(self.execution_id, step_id, *self._attempts_before(step_id))
 
     def _attempts_before(self, step_id: str) -> Iterator[int]:

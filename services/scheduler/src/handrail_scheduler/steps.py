@@ -107,16 +107,23 @@ def _gave_something(step: Step) -> bool:
     return step.status is StepStatus.COMPLETED or (step.status is StepStatus.FAILED and step.output is not None)
 
 
-def _say_started(decision: Decision, node: Node, **fields: Any) -> None:
-    known = decision.state.steps.get(node.id)
+def _say_started(decision: Decision, node: Node, waits_for: str | None = None, **fields: Any) -> None:
+    """A step that would ask somebody, and whose answer is given already, is done at once."""
+    state, known = decision.state, decision.state.steps.get(node.id)
+    answered = waits_for is not None and node.id in state.stubs
+    if answered:
+        fields = {name: value for name, value in fields.items() if name in ("agent", "input")}
     decision.say(
         StepStarted,
         step_id=node.id,
         step_type=node.type.value,
-        run_id=decision.state.run_id(node.id),
-        attempt=1 + (decision.state.attempts.get(node.id, 0) if known is None else known.attempt),
+        run_id=state.run_id(node.id),
+        attempt=1 + (state.attempts.get(node.id, 0) if known is None else known.attempt),
+        waits_for=None if answered else waits_for,
         **fields,
     )
+    if answered:
+        decision.complete(node.id, state.stubs[node.id])
 
 
 def _rendered(decision: Decision, node: Node, *templates: Template) -> list[Any]:
@@ -215,6 +222,8 @@ def _begin_signal(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, SignalParameters)
     name = node.parameters.name
     _say_started(decision, node, waits_for="signal", input=name, deadline=_deadline(decision, node))
+    if decision.state.steps[node.id].status is not StepStatus.RUNNING:
+        return
     for signal, data in decision.state.signals:
         if signal == name:
             decision.complete(node.id, data)
@@ -317,10 +326,6 @@ def _guarded(begin: Callable[[Decision, Node], None]) -> Callable[[Decision, Nod
     """A step whose expressions can't be evaluated fails, with the expression's own error."""
 
     def begin_or_fail(decision: Decision, node: Node) -> None:
-        if node.id in decision.state.stubs:
-            _say_started(decision, node)
-            decision.complete(node.id, decision.state.stubs[node.id])
-            return
         try:
             begin(decision, node)
         except ExpressionError as error:

@@ -8,7 +8,7 @@ from handrail_graph.dialects import definition, dependencies, steps, tasks
 from handrail_graph.graph import Graph
 from handrail_graph.problems import DefinitionError, Problem
 
-MAX_BYTES = 512 * 1024
+MAX_BYTES = 900 * 1024
 MAX_DEPTH = 32
 
 Compile = Callable[[Mapping[str, Any], Container[str] | None], Graph]
