@@ -9,6 +9,7 @@ import pytest
 import yaml
 from handrail_approvals.core import WIRING as APPROVALS
 from handrail_contracts import (
+    admission,
     approval_events,
     approvals,
     control,
@@ -32,7 +33,7 @@ from contracts.contract_files import CONTRACTS, REPOSITORY
 OUTSIDE = {"anyone", "handrail dlq"}
 SERVICES = {path.parent.name for path in (REPOSITORY / "services").glob("*/pyproject.toml")}
 SPECS = tuple(catalogue().values())
-FAMILIES = (approval_events, approvals, control, execution_events, platform, steps, triggers, workflows)
+FAMILIES = (admission, approval_events, approvals, control, execution_events, platform, steps, triggers, workflows)
 CONSTANTS = {
     name: value
     for name, value in vars(topics).items()

@@ -5,6 +5,7 @@ from typing import Any
 
 from handrail_approvals.core import ApprovalsCore
 from handrail_contracts import topics
+from handrail_contracts.admission import QUEUE_PREFIX
 from handrail_contracts.codec import decode
 from handrail_contracts.journal import Fences, Verdict
 from handrail_scheduler.core import SchedulerCore
@@ -51,6 +52,8 @@ def check(world: World) -> Counter[str]:
     seen: Counter[str] = Counter()
     for execution_id in world.started:
         require(execution_id in stories, execution_id, "was accepted and never began")
+    stories = {name: story for name, story in stories.items() if not name.startswith(QUEUE_PREFIX)}
+    _check_limits(records, workflows)
     for execution_id in stories:
         _check_story(execution_id, workflows[execution_id], stories[execution_id])
         seen.update(event.type for event, _ in stories[execution_id])
@@ -64,6 +67,19 @@ def check(world: World) -> Counter[str]:
     return seen
 
 
+def _check_limits(records: list[Any], workflows: dict[str, str]) -> None:
+    """No queue ever admits more than its limit."""
+    running: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        for event in record.events:
+            if event.type == "queue.admitted":
+                running[record.execution_id].add(event.requester_id)
+                limit = _graph(workflows[record.execution_id], 1).concurrency.limit
+                require(len(running[record.execution_id]) <= limit, record.execution_id, "admitted more than", limit)
+            elif event.type == "queue.left":
+                running[record.execution_id].discard(event.requester_id)
+
+
 def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
     events = [event for event, _ in story]
     require(
@@ -75,6 +91,7 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
         require(len(events) == 1, execution_id, "was rejected after it had begun")
         return
     graph: Any = _graph(workflow_id, events[0].workflow_version)
+    admitted = events[0].admission is None
     open_steps: dict[str, int] = {}
     settled: set[str] = set()
     due: dict[str, float] = {}
@@ -94,7 +111,10 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
             case "compensation.started":
                 undoing = list(event.step_ids)
                 require(undoing == _undone(graph, events, event.n), execution_id, "undoes", undoing)
+            case "execution.admitted":
+                admitted = True
             case "step.started":
+                require(admitted, execution_id, event.step_id, "began before its execution was admitted")
                 node = graph.nodes[event.step_id]
                 before = set(node.predecessors)
                 enough = before <= settled if node.join is None else not before or before & settled

@@ -157,6 +157,10 @@ def random_workflow(seed: int) -> dict[str, Any]:
     document: dict[str, Any] = {"name": f"random {seed}", "steps": steps}
     if r.random() < 0.15:
         document["timeout_seconds"] = 100
+    if r.random() < 0.2:
+        key = {"key": "{{input.n}}"} if r.random() < 0.3 else {}
+        conflict = r.choice(["queue", "queue", "cancel_old", "reject"])
+        document["concurrency"] = {"limit": r.randint(1, 2), "on_conflict": conflict, **key}
     return document
 
 

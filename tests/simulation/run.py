@@ -6,6 +6,8 @@ from typing import Any
 from handrail_approvals.core import ApprovalsCore
 from handrail_scheduler.core import SchedulerCore
 from handrail_scheduler.liveness import stuck
+from handrail_scheduler.queues import Queue
+from handrail_scheduler.state import Execution
 
 from simulation.checks import Violation, check, check_memory, require
 from simulation.graphs import APPROVERS, DEFINITIONS, SIGNALS
@@ -34,7 +36,7 @@ class AuditedCore(SchedulerCore):
 
     def decide(self, state: Any, message: Any, now: float, emit: Any, ended: Any) -> None:
         super().decide(state, message, now, emit, ended)
-        why = stuck(state)
+        why = stuck(state) if isinstance(state, Execution) else None
         require(why is None, state.execution_id, why)
 
 
@@ -118,10 +120,12 @@ def _heal(world: World, schedulers: list[Owner], gates: list[Owner], runners: li
         machine = schedulers[0].machine
         assert machine is not None
         for execution_id, packed in machine.states.items():
+            state = machine.core.unpack(packed) if isinstance(packed, bytes) else packed
+            if not isinstance(state, Execution):
+                continue
             world.control(execution_id, "resume")
             for signal in SIGNALS:
                 world.control(execution_id, "signal", signal)
-            state = machine.core.unpack(packed) if isinstance(packed, bytes) else packed
             for step_id in [step_id for step_id, step in state.steps.items() if step.status == "blocked"]:
                 world.control(execution_id, world.dice.choice(["skip", "retry"]), step_id=step_id)
         if idle > 40:
@@ -131,4 +135,9 @@ def _heal(world: World, schedulers: list[Owner], gates: list[Owner], runners: li
 
 
 def _all_ended(owner: Owner) -> bool:
-    return owner.machine is not None and owner.mode == "active" and not owner.machine.states
+    """Only queues are left, and they are empty."""
+    machine = owner.machine
+    if machine is None or owner.mode != "active":
+        return False
+    left = [machine.core.unpack(state) if isinstance(state, bytes) else state for state in machine.states.values()]
+    return all(isinstance(state, Queue) and not state.running and not state.waiting for state in left)

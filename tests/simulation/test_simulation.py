@@ -18,6 +18,7 @@ SEED = os.environ.get("HANDRAIL_SIM_SEED")
 EVENTS = (
     "execution.completed", "execution.failed", "execution.cancelled", "execution.timed_out", "execution.paused",
     "execution.resumed", "signal.received", "steps.skipped", "steps.cancelled", "step.retry_scheduled",
+    "step.steered", "execution.version_changed", "compensation.started", "execution.admitted",
 )  # fmt: skip
 """What every chunk of seeds must have met, so that a dead world can't pass."""
 

@@ -117,6 +117,8 @@ class World:
 
         number = len(self.started)
         execution_id, workflow_id = f"e{self.seed}-{number}", f"w{self.dice.randrange(COUNT)}"
+        if self.started and self.dice.random() < 0.4:  # so that they meet in a queue
+            workflow_id = self.dice.choice(list(self.started.values()))
         self.started[execution_id] = workflow_id
         message = WorkflowStarted(
             event_id=execution_id,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from handrail_contracts import (
+    admission,
     approval_events,
     approvals,
     control,
@@ -25,7 +26,7 @@ from handrail_contracts.upcasters import upcast
 
 M = TypeVar("M", bound=BaseModel)
 
-_MODULES = (workflows, steps, control, triggers, approvals, execution_events, approval_events, platform)
+_MODULES = (workflows, steps, control, triggers, admission, approvals, execution_events, approval_events, platform)
 MAX_RECORD_BYTES = 1_000_000
 """What a record may weigh with its key and headers: below `max.message.bytes`, so that the broker never refuses one."""
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
+from handrail_contracts.admission import Admission, AnyQueueEvent
 from handrail_contracts.envelope import ErrorInfo, JsonObject, Model
 from handrail_contracts.journal import Record
 from handrail_contracts.schedule_events import AnyScheduleEvent
@@ -35,6 +36,13 @@ class ExecutionStarted(ExecutionEvent):
     parent: Parent | None = None
     origin_id: str | None = None
     stubs: JsonObject = {}
+    admission: Admission | None = None
+
+
+class ExecutionAdmitted(ExecutionEvent):
+    """Its queue has given it a place: its steps begin."""
+
+    type: Literal["execution.admitted"] = "execution.admitted"
 
 
 class StepsRestored(ExecutionEvent):
@@ -226,6 +234,7 @@ AnyExecutionEvent = (
     | ExecutionPaused
     | ExecutionResumed
     | SignalReceived
+    | ExecutionAdmitted
     | StepsRestored
     | StepSteered
     | VersionChanged
@@ -240,4 +249,6 @@ AnyExecutionEvent = (
 class ExecutionRecord(Record):
     """One journal record: everything that one input made of one execution."""
 
-    events: tuple[Annotated[AnyExecutionEvent | AnyScheduleEvent, Field(discriminator="type")], ...] = ()
+    events: tuple[
+        Annotated[AnyExecutionEvent | AnyScheduleEvent | AnyQueueEvent, Field(discriminator="type")], ...
+    ] = ()

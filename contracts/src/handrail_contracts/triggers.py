@@ -8,8 +8,6 @@ from handrail_contracts.envelope import ExecutionMessage, Identifier, JsonObject
 
 SCHEDULE_PREFIX = "schedule:"
 EVENT_PREFIX = "event:"
-RESERVED_PREFIXES = (SCHEDULE_PREFIX, EVENT_PREFIX)
-"""No execution may have an id that begins like this."""
 
 Overlap = Literal["allow", "skip", "queue", "cancel_old"]
 Missed = Literal["run_once", "run_all", "skip"]

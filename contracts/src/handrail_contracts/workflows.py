@@ -62,6 +62,7 @@ class WorkflowStarted(ExecutionMessage):
     session_id: str | None = Field(None, description="groups executions of one conversation")
     metadata: LifecycleMetadata = LifecycleMetadata()
     attributes: JsonObject = Field({}, description="what people search executions by; any flat JSON")
+    priority: int = Field(0, ge=-100, le=100, description="of those that wait for a place, the higher begin first")
     parent: Parent | None = Field(None, description="for the scheduler's own use: who hears how it ends")
     origin: Origin | None = Field(None, description="a recorded execution to go on from")
 

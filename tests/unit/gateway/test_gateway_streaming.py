@@ -34,6 +34,7 @@ EVENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "execution.status_changed": ({"status": "waiting"}, ["status"]),
     "execution.paused": ({"by": "ada", "reason": ""}, ["status"]),
     "execution.resumed": ({"by": "ada", "reason": ""}, ["status"]),
+    "execution.admitted": ({}, ["status"]),
     "steps.restored": ({"outputs": {"a": 1}, "skipped": ["b"]}, ["step_complete", "step_complete"]),
     "step.steered": ({"action": "skip", "step_id": "a", "by": "ada"}, ["status"]),
     "execution.version_changed": ({"workflow_version": 2}, ["status"]),

@@ -19,6 +19,7 @@ from handrail_scheduler.core import SchedulerCore
 from handrail_scheduler.definitions import Definitions
 from handrail_scheduler.liveness import stuck, wakes
 from handrail_scheduler.schedules import Schedule
+from handrail_scheduler.state import Execution
 
 from handrail.commands.dlq import brokers_of, run_client
 from handrail.commands.up import DataDir, fail
@@ -88,8 +89,8 @@ async def _fold(settings: Settings, machine: PartitionMachine[Any], place: Topic
 def _look(machine: PartitionMachine[Any], found: Findings, now: float) -> None:
     for packed in machine.states.values():
         state = machine.core.unpack(packed) if isinstance(packed, bytes) else packed
-        if isinstance(state, Schedule):
-            found.schedules += 1
+        if not isinstance(state, Execution):
+            found.schedules += isinstance(state, Schedule)
             continue
         found.open += 1
         why = stuck(state)

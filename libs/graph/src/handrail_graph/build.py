@@ -10,6 +10,7 @@ from handrail_graph.graph import (
     AgentParameters,
     ApiCallParameters,
     ApprovalParameters,
+    Concurrency,
     ConditionParameters,
     DelayParameters,
     Graph,
@@ -60,6 +61,7 @@ def build(
     problems: Problems,
     outer: Container[str] = (),
     trigger: TriggerParameters | None = None,
+    concurrency: Concurrency | None = None,
 ) -> Graph:
     """Raises `DefinitionError` if anything was found, here or before. `outer`: other steps that expressions may name."""
     nodes = {draft.node.id: draft.node for draft in drafts}
@@ -96,6 +98,7 @@ def build(
         incoming=Incoming(incoming, linked),
         agents=frozenset(agent for node in nodes.values() for agent in _agents_of(node)),
         trigger=next((n.parameters for n in nodes.values() if isinstance(n.parameters, TriggerParameters)), trigger),
+        concurrency=concurrency,
         timeout_seconds=timeout_seconds,
         description=description,
     )

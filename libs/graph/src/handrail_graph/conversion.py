@@ -56,6 +56,10 @@ def _head(graph: Graph) -> dict[str, Any]:
     inside = any(node.type is StepType.TRIGGER for node in graph.nodes.values())
     if graph.trigger is not None and not inside:
         head["trigger"] = _trigger(graph.trigger)
+    if graph.concurrency is not None:
+        limits = graph.concurrency
+        key = {} if limits.key is None else {"key": limits.key.value}
+        head["concurrency"] = {"limit": limits.limit, **key, "on_conflict": limits.on_conflict}
     return head
 
 

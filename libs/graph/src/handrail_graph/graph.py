@@ -212,6 +212,15 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Concurrency:
+    """At most `limit` executions at a time, of the workflow, or with a `key` of those whose key is the same."""
+
+    limit: int
+    key: Template | None
+    on_conflict: str = "queue"
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """Acyclic. A step starts when each incoming edge is taken or dead and one at least was taken; with none, it is skipped.
 
@@ -229,5 +238,6 @@ class Graph:
     incoming: Mapping[str, int]
     agents: frozenset[str]
     trigger: TriggerParameters | None = None
+    concurrency: Concurrency | None = None
     timeout_seconds: float | None = None
     description: str = ""

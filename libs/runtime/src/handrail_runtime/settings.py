@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     allow_private_networks: bool = True  # the embedded default runs its agents on this machine; production says false
 
     webhook_key: str = ""
+    max_pending: int = Field(100_000, ge=1)
     auth_jwks_file: Path | None = None
     auth_issuer: str = "handrail-dev"
     auth_audience: str = "handrail"

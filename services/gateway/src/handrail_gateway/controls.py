@@ -85,6 +85,7 @@ async def fork(
         attributes=parsed(row["attributes"]),
         origin=origin,
     )
+    await gateway.pending.check()
     if len(encode(message)) > MAX_RECORD_BYTES:
         detail = "The recorded outputs do not fit into one record (1 MB); begin with an earlier step."
         raise conflict("TOO_LARGE", detail)

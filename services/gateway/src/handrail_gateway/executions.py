@@ -43,6 +43,7 @@ async def start(
         if (earlier := await _earlier(gateway, caller, message.execution_id)) is not None:
             return _again(earlier, message)
         gateway.recent.check(message.execution_id, key, body.model_dump(mode="json"))
+    await gateway.pending.check()
     if _wants_history(message):
         message = message.model_copy(update={"input": await _with_history(gateway, caller, message)})
     await gateway.publisher.publish(WORKFLOW_STARTED, message.execution_id, message)
@@ -66,6 +67,7 @@ def _message(
         trigger=body.trigger if body.user_id is None else {**body.trigger, "user_id": body.user_id},
         session_id=body.session_id,
         attributes=body.attributes,
+        priority=body.priority,
     )
 
 

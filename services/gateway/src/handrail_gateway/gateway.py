@@ -8,6 +8,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from handrail_runtime.settings import Settings
 
+from handrail_gateway.admitting import Pending
 from handrail_gateway.auth import Caller
 from handrail_gateway.database import Database
 from handrail_gateway.gate import caller_of
@@ -28,6 +29,11 @@ class Gateway:
     recent: RecentKeys = field(default_factory=RecentKeys)
     known: KnownWorkflows = field(default_factory=KnownWorkflows)
     webhook_key: str = ""
+    max_pending: int = 100_000
+    pending: Pending = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pending", Pending(self.database, self.max_pending))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Gateway":
@@ -39,6 +45,7 @@ class Gateway:
             BrokerEnds.from_settings(settings),
             LiveTail.from_settings(database, settings),
             webhook_key=settings.webhook_key,
+            max_pending=settings.max_pending,
         )
 
     @property

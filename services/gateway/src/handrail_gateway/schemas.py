@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
 ExecutionStatus = Literal[
-    "pending", "running", "waiting", "paused", "compensating", "completed", "failed", "cancelled", "timeout"
+    "pending", "queued", "running", "waiting", "paused", "compensating", "completed", "failed", "cancelled", "timeout"
 ]
 ApprovalStatus = Literal["pending", "approved", "rejected", "expired", "withdrawn"]
 JsonObject = dict[str, Any]
@@ -45,6 +45,7 @@ class ExecuteRequest(Request):
     context: JsonObject = {}
     input: Any = None
     attributes: dict[str, str | int | float | bool] = Field({}, max_length=50, description="to search executions by")
+    priority: int = Field(0, ge=-100, le=100, description="of those that wait for a place, the higher begin first")
 
     def initial_input(self) -> Any:
         if "input" in self.model_fields_set:

@@ -23,6 +23,8 @@ def check(action: str, execution: Json, steps: Iterable[Json] = (), step_id: str
         raise conflict(
             "COMPENSATING", "What the execution did is being undone before it ends; it can only be terminated."
         )
+    if status == "queued" and action not in ("cancel", "terminate", "signal"):
+        raise conflict("QUEUED", "The execution waits for a place and has not begun; it can only be cancelled.")
     if status == "paused" and action in NOT_PAUSED:
         raise conflict("PAUSED", f"The execution is paused; resume it before you {action} anything.")
     if action in OF_STEPS:

@@ -64,6 +64,8 @@ def progress_frame(message: Json) -> Frame | None:
 def _say(event: Json) -> list[Said]:
     match event["type"]:
         case "execution.started":
+            return [_status("queued" if event.get("admission") else "running")]
+        case "execution.admitted":
             return [_status("running")]
         case "execution.status_changed":
             return [_status(event["status"])]

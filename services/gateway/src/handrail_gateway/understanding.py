@@ -20,6 +20,8 @@ def why(execution: Json, steps: Iterable[Json]) -> dict[str, Any]:
         sentence = f"what it did is being undone before it ends; {_join(waits)}" if waits else "it is about to end"
     elif status in ("running", "waiting"):
         sentence = _join(waits) if waits else "the scheduler has not said yet what comes next"
+    elif status == "queued":
+        sentence = "it waits for a place: as many executions run as its workflow allows"
     elif status == "pending":
         sentence = "it was accepted, and the scheduler has not begun it yet"
     else:

@@ -273,7 +273,8 @@ def _without_nul(value: Any) -> Any:
 
 
 def _started(told: Told, event: Any) -> None:
-    told.executions.append((_execution_row(told, event), ExecutionChange("running", _count(event["n"]))))
+    status = "running" if event.get("admission") is None else "queued"
+    told.executions.append((_execution_row(told, event), ExecutionChange(status, _count(event["n"]))))
 
 
 def _execution_row(told: Told, event: Any) -> ExecutionRow:
@@ -433,6 +434,11 @@ _EXECUTION_EVENTS = {
     "execution.status_changed": _status_changed,
     "execution.paused": _paused,
     "execution.resumed": _resumed,
+    "execution.admitted": _resumed,
+    "queue.entered": _noted,
+    "queue.refused": _noted,
+    "queue.admitted": _noted,
+    "queue.left": _noted,
     "execution.version_changed": _version_changed,
     "compensation.started": _compensating,
     "steps.restored": _steps_restored,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from handrail_contracts import topics
+from handrail_contracts.admission import QUEUE_PREFIX, AdmissionDecided, AdmissionReleased, AdmissionRequested
 from handrail_contracts.approvals import ApprovalDecided
 from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import ErrorInfo
@@ -24,7 +25,7 @@ from handrail_contracts.schedule_events import EventMatched, ScheduleFired, Sche
 from handrail_contracts.steps import AgentExecuted
 from handrail_contracts.triggers import EVENT_PREFIX, SCHEDULE_PREFIX, EventReceived, ScheduleDefined
 from handrail_contracts.workflows import ChildEnded, WorkflowStarted
-from handrail_graph import Graph
+from handrail_graph import ExpressionError, Graph
 from handrail_runtime.machine.core import (
     CommandTopic,
     Instead,
@@ -36,14 +37,15 @@ from handrail_runtime.machine.core import (
     Wiring,
 )
 
-from handrail_scheduler import decide, matching, schedules
+from handrail_scheduler import decide, matching, queues, schedules
 from handrail_scheduler.decision import ALIVE, Decision, Emit
 from handrail_scheduler.definitions import Definitions
 from handrail_scheduler.ending import end
 from handrail_scheduler.evolve import count_edges, evolve
 from handrail_scheduler.matching import Happening
+from handrail_scheduler.queues import Queue, admission_of
 from handrail_scheduler.react import outstanding, react
-from handrail_scheduler.schedules import PACKED, Schedule
+from handrail_scheduler.schedules import Schedule
 from handrail_scheduler.state import Execution, Status
 from handrail_scheduler.steering import controlled, migrate
 from handrail_scheduler.steps import BEGIN, begin_with, evaluate
@@ -62,6 +64,7 @@ WIRING = Wiring(
         topics.APPROVAL_DECIDED,
         topics.EXECUTION_CONTROLLED,
         topics.CHILD_ENDED,
+        topics.ADMISSION,
         topics.SCHEDULE_DEFINED,
         topics.EVENT_RECEIVED,
     ),
@@ -72,7 +75,7 @@ WIRING = Wiring(
 )
 
 
-State = Execution | Schedule | Happening
+State = Execution | Schedule | Queue | Happening
 
 
 class SchedulerCore:
@@ -89,13 +92,17 @@ class SchedulerCore:
     def new(self, execution_id: str) -> State:
         if execution_id.startswith(SCHEDULE_PREFIX):
             return Schedule(execution_id)
+        if execution_id.startswith(QUEUE_PREFIX):
+            return Queue(execution_id)
         return Happening(execution_id) if execution_id.startswith(EVENT_PREFIX) else Execution(execution_id)
 
     def decide(self, state: State, message: Any, now: float, emit: Emit, ended: Callable[[str], bool]) -> None:
-        if isinstance(state, Execution) and not isinstance(message, ScheduleDefined | EventReceived):
+        if isinstance(state, Execution) and not isinstance(message, _FOR_OTHERS):
             self._decide(state, message, now, emit, ended)
         elif isinstance(state, Schedule) and isinstance(message, ScheduleDefined | ChildEnded | TimerDue):
             schedules.decide(state, message, now, emit)
+        elif isinstance(state, Queue) and isinstance(message, AdmissionRequested | AdmissionReleased):
+            queues.decide(state, message, emit)
         elif isinstance(state, Happening) and isinstance(message, EventReceived):
             if not ended(state.execution_id):
                 raise Missing("an event is decided on with the newest definitions")
@@ -108,7 +115,7 @@ class SchedulerCore:
                 self._start(state, message, now, emit)
             return
         if state.status is Status.NEW:
-            if isinstance(message, TimerDue | ChildEnded) or ended(state.execution_id):
+            if isinstance(message, TimerDue | ChildEnded | AdmissionDecided) or ended(state.execution_id):
                 return
             if isinstance(message, ExecutionControlled) and message.parent_id:
                 decide.never_began(state, message, emit)
@@ -122,6 +129,8 @@ class SchedulerCore:
                 decide.decided(decision, message)
             case ChildEnded():
                 decide.child_ended(decision, message)
+            case AdmissionDecided():
+                decide.admitted(decision, message)
             case ExecutionControlled():
                 if (message.organization_id, message.project_id) != (state.organization_id, state.project_id):
                     raise Refused("FORBIDDEN", "the execution belongs to another tenant")
@@ -141,7 +150,13 @@ class SchedulerCore:
         if why is not None:
             decide.reject(state, message, ErrorInfo(code="VALIDATION_ERROR", message=why), emit, keep_input=True)
             return
-        decide.start(Decision(graph, state, now, emit, BEGIN, evaluate), message, definition.version)
+        try:
+            admission = admission_of(graph, message)
+        except ExpressionError as error:
+            text = f"the concurrency key can't be made: {error}"
+            decide.reject(state, message, ErrorInfo(code="VALIDATION_ERROR", message=text), emit, keep_input=True)
+            return
+        decide.start(Decision(graph, state, now, emit, BEGIN, evaluate), message, definition.version, admission)
 
     def decide_instead(self, state: State, message: Any, why: Instead, now: float, emit: Emit) -> None:
         if isinstance(state, Happening) and why is Instead.MISSING:
@@ -190,16 +205,20 @@ class SchedulerCore:
                 count_edges(self._graph(state), state)
         elif isinstance(state, Schedule):
             schedules.evolve(state, event, record)
+        elif isinstance(state, Queue):
+            queues.evolve(state, event, record)
         else:
             state.n = event.n
 
     def react(
         self, state: State, event: Any, record: Record, partition: int, *, requests: bool = True
     ) -> Iterable[Outgoing]:
-        if not isinstance(state, Execution):
-            return (
-                schedules.react(state, event, record) if isinstance(state, Schedule) else matching.react(event, record)
-            )
+        if isinstance(state, Schedule):
+            return schedules.react(state, event, record)
+        if isinstance(state, Queue):
+            return queues.react(state, event, record)
+        if isinstance(state, Happening):
+            return matching.react(event, record)
         if not requests and isinstance(event, StepStarted) and event.waits_for != "workflow":
             return ()
         return react(self._graph_of(state), state, event, record, partition)
@@ -247,12 +266,18 @@ class SchedulerCore:
         return execution_id if isinstance(event, ENDINGS) else None
 
     def is_finished(self, state: State) -> bool:
+        if isinstance(state, Queue):
+            return not state.n
         if not isinstance(state, Execution):
             return isinstance(state, Happening) or state.removed
         return state.status is Status.ENDED or state.status is Status.NEW
 
     def is_parked(self, state: State) -> bool:
+        if isinstance(state, Queue):
+            return len(state.waiting) < queues.PARKED_BELOW
         if not isinstance(state, Execution):
+            return True
+        if state.status is Status.QUEUED:
             return True
         return state.status is Status.WAITING or state.status is Status.PAUSED
 
@@ -261,7 +286,12 @@ class SchedulerCore:
         return state.pack()
 
     def unpack(self, data: bytes) -> State:
-        return Schedule.unpack(data) if data.startswith(PACKED) else Execution.unpack(data)
+        if data.startswith(queues.PACKED):
+            return Queue.unpack(data)
+        return Schedule.unpack(data) if data.startswith(schedules.PACKED) else Execution.unpack(data)
+
+
+_FOR_OTHERS = (ScheduleDefined, EventReceived, AdmissionRequested, AdmissionReleased)
 
 
 _TOO_LARGE = ErrorInfo(

@@ -4,10 +4,13 @@ Every function here emits events through `Decision.say`; `evolve` has then alrea
 reads it. A late or repeated input decides nothing, so a decision is safe to meet twice.
 """
 
+from handrail_contracts.admission import Admission, AdmissionDecided
 from handrail_contracts.approvals import ApprovalDecided
 from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import ErrorInfo, utc
 from handrail_contracts.execution_events import (
+    ExecutionAdmitted,
+    ExecutionFailed,
     ExecutionRejected,
     ExecutionStarted,
     ExecutionTimedOut,
@@ -24,7 +27,7 @@ from handrail_scheduler.identifiers import gate_id
 from handrail_scheduler.state import Execution, Status, StepStatus
 
 
-def start(decision: Decision, message: WorkflowStarted, version: int) -> None:
+def start(decision: Decision, message: WorkflowStarted, version: int, admission: Admission | None) -> None:
     timeout = decision.graph.timeout_seconds
     decision.say(
         ExecutionStarted,
@@ -41,19 +44,37 @@ def start(decision: Decision, message: WorkflowStarted, version: int) -> None:
         parent=message.parent,
         origin_id=None if message.origin is None else message.origin.execution_id,
         stubs={} if message.origin is None else message.origin.stubs,
+        admission=admission,
     )
-    restored = () if message.origin is None else _restore(decision, message.origin)
+    if message.origin is not None:
+        _restore(decision, message.origin)
+    if admission is None:
+        _enter(decision)
+
+
+def admitted(decision: Decision, message: AdmissionDecided) -> None:
+    """Its queue has answered: the steps begin, or the execution fails because all places are taken."""
+    if decision.state.status is not Status.QUEUED:
+        return
+    if message.admitted:
+        decision.say(ExecutionAdmitted)
+        _enter(decision)
+    else:
+        end(decision, ExecutionFailed, error=ErrorInfo(code="CONCURRENCY_LIMIT", message=message.reason))
+
+
+def _enter(decision: Decision) -> None:
+    restored = tuple(decision.state.steps)
     advance(decision, (*restored, *enter(decision)))
 
 
-def _restore(decision: Decision, origin: Origin) -> tuple[str, ...]:
+def _restore(decision: Decision, origin: Origin) -> None:
     """What is taken over of a recorded execution, as far as this version of the workflow knows it."""
     order = decision.graph.order
     outputs = {step_id: origin.outputs[step_id] for step_id in order if step_id in origin.outputs}
     skipped = tuple(step_id for step_id in order if step_id in origin.skipped)
     if outputs or skipped:
         decision.say(StepsRestored, outputs=outputs, skipped=skipped)
-    return (*outputs, *skipped)
 
 
 def cannot_restore(graph: Graph, origin: Origin) -> str | None:

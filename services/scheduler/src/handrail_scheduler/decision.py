@@ -12,7 +12,7 @@ from handrail_scheduler.state import Execution, Status, Step, StepStatus
 Emit = Callable[[Any], None]
 Begin = Callable[["Decision", Node], None]
 MOVING = (Status.RUNNING, Status.WAITING)
-ALIVE = (*MOVING, Status.PAUSED)
+ALIVE = (*MOVING, Status.PAUSED, Status.QUEUED)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from handrail_contracts.envelope import utc
 from handrail_contracts.execution_events import (
     AnyExecutionEvent,
     CompensationStarted,
+    ExecutionAdmitted,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
@@ -77,6 +78,8 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
         case SignalReceived():
             state.signals.append((event.signal, event.data))
             _note_request(state, event.request_id)
+        case ExecutionAdmitted():
+            state.status = Status.RUNNING
         case StepsRestored():
             assert graph is not None
             _restored(graph, state, event)
@@ -106,6 +109,8 @@ def _started(state: Execution, event: ExecutionStarted, record: Record) -> None:
     state.status, state.started_at = Status.RUNNING, record.at.timestamp()
     state.deadline = seconds(event.deadline)
     state.parent = None if event.parent is None else event.parent.model_dump()
+    if event.admission is not None:
+        state.queue_id, state.status = event.admission.queue_id, Status.QUEUED
     state.stubs = event.stubs
 
 

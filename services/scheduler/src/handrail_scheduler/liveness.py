@@ -29,6 +29,8 @@ def wakes(state: Execution) -> Iterator[Wake]:
     """One for each step that waits for something outside the execution."""
     if state.status is Status.PAUSED:
         yield Wake("", "somebody who resumes it", blocked=True)
+    if state.status is Status.QUEUED:
+        yield Wake("", "a place in its queue")
     for step_id, step in state.steps.items():
         wake = _wake(step_id, step)
         if wake is not None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from handrail_contracts import topics
+from handrail_contracts.admission import Admission, AdmissionReleased, AdmissionRequested
 from handrail_contracts.approvals import ApprovalRequested, ApprovalWithdrawn
 from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import ErrorInfo, Tenant, utc
@@ -13,6 +14,7 @@ from handrail_contracts.execution_events import (
     ExecutionCompleted,
     ExecutionFailed,
     ExecutionRejected,
+    ExecutionStarted,
     ExecutionTimedOut,
     StepCompleted,
     StepFailed,
@@ -64,7 +66,10 @@ def react(
             parent = (
                 event.parent.model_dump() if isinstance(event, ExecutionRejected) and event.parent else state.parent
             )
-            return (ended,) if parent is None else (ended, _told_parent(parent, ended.message))
+            told = [ended] if parent is None else [ended, _told_parent(parent, ended.message)]
+            return told if state.queue_id is None else [*told, _released(state, record)]
+        case ExecutionStarted() if event.admission is not None:
+            return (_asked_for_admission(state, event.admission, record),)
         case _:
             return ()
 
@@ -200,6 +205,32 @@ def _cancellation(node: Node, state: Execution, record: Record) -> Outgoing:
         parent_id=state.execution_id,
     )
     return Outgoing(Kind.FACT, topics.EXECUTION_CONTROLLED, child, message)
+
+
+def _asked_for_admission(state: Execution, admission: Admission, record: Record) -> Outgoing:
+    message = AdmissionRequested(
+        event_id=derive(state.execution_id, "admission requested"),
+        occurred_at=record.at,
+        execution_id=admission.queue_id,
+        workflow_id=state.workflow_id,
+        **_tenant(state),
+        requester_id=state.execution_id,
+        admission=admission,
+    )
+    return Outgoing(Kind.FACT, topics.ADMISSION, admission.queue_id, message)
+
+
+def _released(state: Execution, record: Record) -> Outgoing:
+    assert state.queue_id is not None
+    message = AdmissionReleased(
+        event_id=derive(state.execution_id, "admission released"),
+        occurred_at=record.at,
+        execution_id=state.queue_id,
+        workflow_id=state.workflow_id,
+        **_tenant(state),
+        requester_id=state.execution_id,
+    )
+    return Outgoing(Kind.FACT, topics.ADMISSION, state.queue_id, message)
 
 
 def _told_parent(parent: dict[str, Any], ended: Any) -> Outgoing:

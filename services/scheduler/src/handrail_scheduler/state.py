@@ -28,6 +28,7 @@ SETTLED = (StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStat
 
 class Status(StrEnum):
     NEW = "new"
+    QUEUED = "queued"
     RUNNING = "running"
     WAITING = "waiting"
     PAUSED = "paused"
@@ -112,6 +113,7 @@ class Execution:
     undoable: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
     parent: dict[str, Any] | None = None
+    queue_id: str | None = None
     stubs: dict[str, Any] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     working: int = 0

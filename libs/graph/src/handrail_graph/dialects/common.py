@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handrail_graph.build import MAX_STEPS
-from handrail_graph.graph import StepType, TriggerParameters
+from handrail_graph.graph import Concurrency, StepType, TriggerParameters
 from handrail_graph.parameters import READERS
 from handrail_graph.problems import Problems, shown
+from handrail_graph.templates import compile_template
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
@@ -32,8 +33,8 @@ def items(document: Mapping[str, Any], field: str, missing: str, problems: Probl
     return raw
 
 
-SHOWN = ("id", "category", "tags", "canvas", "trigger")
-"""Fields of a document that every dialect takes; but for the trigger they don't change how the workflow runs."""
+SHOWN = ("id", "category", "tags", "canvas", "trigger", "concurrency")
+"""Fields of a document that every dialect takes."""
 
 
 def document_trigger(document: Mapping[str, Any], problems: Problems) -> TriggerParameters | None:
@@ -49,6 +50,23 @@ def document_trigger(document: Mapping[str, Any], problems: Problems) -> Trigger
         given["event"] = given.pop("condition")
     read = READERS[StepType.TRIGGER].read(given, "trigger.", problems)
     return read if isinstance(read, TriggerParameters) else None
+
+
+def document_concurrency(document: Mapping[str, Any], problems: Problems) -> Concurrency | None:
+    """`concurrency: {limit, key, on_conflict}`."""
+    raw = problems.mapping(document, "concurrency", "")
+    if not raw:
+        return None
+    path = "concurrency."
+    problems.unknown_fields(raw, ("limit", "key", "on_conflict"), "concurrency")
+    limit = problems.number(raw, "limit", path, least=1, most=100_000, whole=True)
+    key = problems.expression(compile_template, raw["key"], f"{path}key", "") if "key" in raw else None
+    if key is not None and any(reference[0] not in ("input", "user_input", "context") for reference in key.references):
+        problems.add(
+            f"{path}key", "bad_expression", "the key is made before any step runs: it sees only input and context"
+        )
+    on_conflict = problems.choice(raw, "on_conflict", path, ("queue", "cancel_old", "reject"))
+    return Concurrency(1 if limit is None else int(limit), key, on_conflict)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from handrail_graph.build import build, read_retry
-from handrail_graph.dialects.common import SHOWN, StepIds, document_name, document_trigger, items
+from handrail_graph.dialects.common import SHOWN, StepIds, document_concurrency, document_name, document_trigger, items
 from handrail_graph.dialects.loops import Outside, loop_parameters
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import (
@@ -68,6 +68,7 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
         known_agents=known_agents,
         problems=problems,
         trigger=document_trigger(document, problems),
+        concurrency=document_concurrency(document, problems),
     )
     lost = [draft for draft in drafts if draft.node.id in graph.entry and draft.node.id != begins[str(entry)]]
     if lost:

@@ -5,7 +5,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from handrail_graph.build import build, read_retry
-from handrail_graph.dialects.common import SHOWN, document_name, document_trigger, items
+from handrail_graph.dialects.common import SHOWN, document_concurrency, document_name, document_trigger, items
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import AgentParameters, Graph, Node, StepType
 from handrail_graph.parameters import PREVIOUS, TEN_YEARS
@@ -35,6 +35,7 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
         known_agents=known_agents,
         problems=problems,
         trigger=document_trigger(document, problems),
+        concurrency=document_concurrency(document, problems),
     )
 
 

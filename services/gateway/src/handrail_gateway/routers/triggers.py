@@ -73,6 +73,7 @@ async def receive_webhook(
     await _check_kind(row)
     body = await request.body()
     headers = {name.lower(): value for name, value in request.headers.items()}
+    await gateway.pending.check()
     signature = verified(headers, body, secret_of(key, organization, project, workflow_id), gateway.now())
     execution_id = derive("webhook", workflow_id, signature)
     message = WorkflowStarted(

@@ -123,3 +123,7 @@ WHERE e.organization_id = $1 AND e.project_id = $2 AND e.workflow_id = $3 AND e.
   AND e.status = 'completed'
 ORDER BY e.started_at DESC
 LIMIT $5
+
+-- name: count_pending
+-- Of all tenants, counted no further than somebody cares.
+SELECT count(*) AS count FROM (SELECT 1 FROM executions WHERE status = 'pending' LIMIT $1) pending

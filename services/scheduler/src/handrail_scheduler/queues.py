@@ -1,0 +1,178 @@
+"""Queues: which executions of one concurrency key may run. Beside executions in the same journal, like schedules."""
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+from handrail_contracts import topics
+from handrail_contracts.admission import (
+    QUEUE_PREFIX,
+    Admission,
+    AdmissionDecided,
+    AdmissionReleased,
+    AdmissionRequested,
+    QueueAdmitted,
+    QueueEntered,
+    QueueEvent,
+    QueueLeft,
+    QueueRefused,
+)
+from handrail_contracts.control import ExecutionControlled
+from handrail_contracts.ids import derive
+from handrail_contracts.journal import Record
+from handrail_contracts.workflows import WorkflowStarted
+from handrail_graph import Graph
+from handrail_runtime.machine.core import Kind, Outgoing
+
+PACKED = b"Q"
+"""What the bytes of a packed queue begin with."""
+LEFT_KEPT = 100
+"""Executions that left lately: one of theirs that asks again, because its question was repeated, gets no place."""
+PARKED_BELOW = 100
+
+
+@dataclass(slots=True)
+class Queue:
+    """Changed by `evolve` alone. `waiting` are (minus priority, number, execution), the next first."""
+
+    execution_id: str
+    workflow_id: str = ""
+    user_id: str = ""
+    organization_id: str = ""
+    project_id: str = ""
+    limit: int = 1
+    running: list[str] = field(default_factory=list)
+    waiting: list[list[Any]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    n: int = 0
+
+    def pack(self) -> bytes:
+        return PACKED + zlib.compress(orjson.dumps(asdict(self)), 1)
+
+    @staticmethod
+    def unpack(data: bytes) -> "Queue":
+        return Queue(**orjson.loads(zlib.decompress(data[1:])))
+
+    def knows(self, execution_id: str) -> bool:
+        waits = any(entry[2] == execution_id for entry in self.waiting)
+        return waits or execution_id in self.running or execution_id in self.left
+
+
+def admission_of(graph: Graph, message: WorkflowStarted) -> Admission | None:
+    """What an execution has to ask for before it begins. Raises `ExpressionError` if its key can't be made."""
+    limits = graph.concurrency
+    if limits is None:
+        return None
+    given = message.input
+    scope = {
+        "input": given, "context": message.context,
+        "user_input": given.get("message", given) if isinstance(given, dict) else given,
+    }  # fmt: skip
+    key = None if limits.key is None else limits.key.render(scope)
+    whose = (message.organization_id, message.project_id, message.workflow_id)
+    name = derive("queue", *whose, orjson.dumps(key, option=orjson.OPT_SORT_KEYS).decode())
+    return Admission(
+        queue_id=QUEUE_PREFIX + name,
+        key=key,
+        limit=limits.limit,
+        on_conflict=limits.on_conflict,
+        priority=message.priority,
+    )
+
+
+def decide(state: Queue, message: Any, emit: Callable[[Any], None]) -> None:
+    match message:
+        case AdmissionRequested() if not state.knows(message.requester_id):
+            _enter(state, message, emit)
+        case AdmissionReleased() if state.knows(message.requester_id) and message.requester_id not in state.left:
+            emit(QueueLeft(n=state.n + 1, requester_id=message.requester_id))
+            _admit(state, emit)
+        case _:
+            pass
+
+
+def _enter(state: Queue, message: AdmissionRequested, emit: Callable[[Any], None]) -> None:
+    wanted = message.admission
+    whose = {name: getattr(message, name) for name in ("user_id", "organization_id", "project_id")}
+    full = len(state.running) >= wanted.limit
+    if full and wanted.on_conflict == "reject":
+        reason = f"{len(state.running)} executions of this workflow run already, and no more may"
+        if wanted.key is not None:
+            reason = f"{len(state.running)} executions with the key {wanted.key!r} run already, and no more may"
+        emit(QueueRefused(n=state.n + 1, requester_id=message.requester_id, reason=reason, **whose))
+        return
+    cancelled = tuple(state.running[: 1 + len(state.running) - wanted.limit]) if full else ()
+    emit(
+        QueueEntered(
+            n=state.n + 1, requester_id=message.requester_id, limit=wanted.limit, priority=wanted.priority,
+            cancelled=cancelled if wanted.on_conflict == "cancel_old" else (), **whose,
+        )
+    )  # fmt: skip
+    _admit(state, emit)
+
+
+def _admit(state: Queue, emit: Callable[[Any], None]) -> None:
+    while state.waiting and len(state.running) < state.limit:
+        emit(QueueAdmitted(n=state.n + 1, requester_id=state.waiting[0][2]))
+
+
+def evolve(state: Queue, event: QueueEvent, record: Record) -> None:
+    state.n = event.n
+    match event:
+        case QueueEntered():
+            state.workflow_id, state.limit, state.user_id = record.workflow_id, event.limit, event.user_id
+            state.organization_id, state.project_id = event.organization_id, event.project_id
+            state.waiting.append([-event.priority, event.n, event.requester_id])
+            state.waiting.sort()
+        case QueueRefused():
+            state.workflow_id, state.user_id = record.workflow_id, event.user_id
+            state.organization_id, state.project_id = event.organization_id, event.project_id
+            _note_left(state, event.requester_id)
+        case QueueAdmitted():
+            state.waiting = [entry for entry in state.waiting if entry[2] != event.requester_id]
+            state.running.append(event.requester_id)
+        case QueueLeft():
+            state.waiting = [entry for entry in state.waiting if entry[2] != event.requester_id]
+            state.running = [other for other in state.running if other != event.requester_id]
+            _note_left(state, event.requester_id)
+
+
+def _note_left(state: Queue, execution_id: str) -> None:
+    state.left.append(execution_id)
+    del state.left[:-LEFT_KEPT]
+
+
+def react(state: Queue, event: QueueEvent, record: Record) -> Iterable[Outgoing]:
+    """Facts: said once they are certain."""
+    match event:
+        case QueueEntered():
+            return [_cancellation(state, run, event.requester_id, record) for run in event.cancelled]
+        case QueueAdmitted():
+            return (_answer(state, event.requester_id, record, admitted=True),)
+        case QueueRefused():
+            return (_answer(state, event.requester_id, record, admitted=False, reason=event.reason),)
+        case _:
+            return ()
+
+
+def _tenant(state: Queue) -> dict[str, str]:
+    return {name: getattr(state, name) for name in ("user_id", "organization_id", "project_id")}
+
+
+def _answer(state: Queue, execution_id: str, record: Record, *, admitted: bool, reason: str = "") -> Outgoing:
+    message = AdmissionDecided(
+        event_id=derive(execution_id, "admission", admitted), occurred_at=record.at, execution_id=execution_id,
+        workflow_id=state.workflow_id, **_tenant(state), admitted=admitted, reason=reason,
+    )  # fmt: skip
+    return Outgoing(Kind.FACT, topics.ADMISSION, execution_id, message)
+
+
+def _cancellation(state: Queue, run: str, newer: str, record: Record) -> Outgoing:
+    message = ExecutionControlled(
+        event_id=derive(run, "cancelled for", newer), occurred_at=record.at, execution_id=run,
+        workflow_id=state.workflow_id, **_tenant(state), action="cancel",
+        reason=f"execution {newer} of the same concurrency key took its place",
+    )  # fmt: skip
+    return Outgoing(Kind.FACT, topics.EXECUTION_CONTROLLED, run, message)
