@@ -81,15 +81,21 @@ class Engine:
     async def run(self, *steps: dict[str, Any], given: Any = None, meanwhile: Meanwhile | None = None) -> Run:
         """Defines a workflow of these steps, runs it to its end, and does something meanwhile."""
         workflow_id = f"pattern-{uuid4().hex[:8]}"
+        await self.define(workflow_id, 1, *steps)
+        return await self.start(workflow_id, 1, given, meanwhile)
+
+    async def define(self, workflow_id: str, version: int, *steps: dict[str, Any]) -> None:
         defined = WorkflowDefined(
-            event_id=f"{workflow_id}@1", occurred_at=utc(time.time()), workflow_id=workflow_id, version=1,
+            event_id=f"{workflow_id}@{version}", occurred_at=utc(time.time()), workflow_id=workflow_id, version=version,
             name=workflow_id, definition={"name": workflow_id, "steps": list(steps)},
         )  # fmt: skip
-        await self.platform.load.put(topics.WORKFLOW_DEFINED, encode(defined), key=f"{workflow_id}@1".encode())
+        await self.platform.load.put(topics.WORKFLOW_DEFINED, encode(defined), key=f"{workflow_id}@{version}".encode())
+
+    async def start(self, workflow_id: str, version: int, given: Any = None, meanwhile: Meanwhile | None = None) -> Run:
         run = Run(self.platform, workflow_id, str(uuid4()))
         started = WorkflowStarted(
             event_id=run.execution_id, occurred_at=utc(time.time()), execution_id=run.execution_id,
-            workflow_id=workflow_id, input=given,
+            workflow_id=workflow_id, workflow_version=version, input=given,
         )  # fmt: skip
         await run._put(topics.WORKFLOW_STARTED, encode(started))
         self.platform.load.started[run.execution_id] = workflow_id

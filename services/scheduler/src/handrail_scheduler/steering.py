@@ -148,12 +148,14 @@ def _rewind(decision: Decision, message: ExecutionControlled, edit: Edit) -> Non
 def _from(graph: Graph, state: Execution, step_id: str) -> list[str]:
     """The step and all that it leads to, as far as it has begun or was settled; of loops their turns, too.
 
-    What a join among them has made needless is needed again.
+    What a join behind the step has made needless is needed again.
     """
     found, queue = {step_id: None}, [step_id]
     while queue:
         node = graph.nodes[queue.pop()]
-        for other in (*node.targets, *(rest for rest in node.rest if _was_needless(state, rest))):
+        released = node.id != step_id and node.id in state.steps
+        needless = [rest for rest in node.rest if _was_needless(state, rest)] if released else []
+        for other in (*node.targets, *needless):
             if other not in found:
                 found[other] = None
                 queue.append(other)
