@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -49,7 +49,7 @@ class Queue:
     n: int = 0
 
     def pack(self) -> bytes:
-        return PACKED + zlib.compress(orjson.dumps(asdict(self)), 1)
+        return PACKED + zlib.compress(orjson.dumps(self), 1)
 
     @staticmethod
     def unpack(data: bytes) -> "Queue":

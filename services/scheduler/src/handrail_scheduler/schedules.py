@@ -5,7 +5,7 @@ The rules are those of executions: `decide` says events, `evolve` alone changes 
 
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -60,7 +60,7 @@ class Schedule:
     removed: bool = False
 
     def pack(self) -> bytes:
-        return PACKED + zlib.compress(orjson.dumps(asdict(self)), 1)
+        return PACKED + zlib.compress(orjson.dumps(self), 1)
 
     @staticmethod
     def unpack(data: bytes) -> "Schedule":

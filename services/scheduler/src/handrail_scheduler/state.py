@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -135,9 +135,7 @@ class Execution:
 
     def pack(self) -> bytes:
         """A few hundred bytes for a parked execution of ordinary size."""
-        raw = asdict(self)
-        raw["reached"] = sorted(self.reached)
-        return zlib.compress(orjson.dumps(raw), 1)
+        return zlib.compress(orjson.dumps(self, default=sorted), 1)
 
     @staticmethod
     def unpack(data: bytes) -> "Execution":
