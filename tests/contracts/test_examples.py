@@ -128,15 +128,19 @@ def test_requested_steps_answer_to_the_partition_of_their_execution() -> None:
         assert request.partition == partition_of(request.execution_id, EXECUTION_PARTITIONS)
 
 
+def _definitions() -> list[WorkflowDefined]:
+    return [message for message in _decoded(WORKFLOW_DEFINED) if isinstance(message, WorkflowDefined)]
+
+
 def test_example_definitions_compile() -> None:
     definition: WorkflowDefined
-    for definition in _decoded(WORKFLOW_DEFINED):
+    for definition in _definitions():
         graph = compile_workflow(definition.definition)
         assert graph.name == definition.name
 
 
 def test_example_journals_name_steps_of_the_example_definitions() -> None:
-    steps = {d.workflow_id: set(compile_workflow(d.definition).nodes) for d in _decoded(WORKFLOW_DEFINED)}
+    steps = {d.workflow_id: set(compile_workflow(d.definition).nodes) for d in _definitions()}
     record: ExecutionRecord
     for record in _decoded("execution.events"):
         for event in record.events:

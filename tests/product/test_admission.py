@@ -1,8 +1,9 @@
 """Concurrency limits over HTTP, and the platform's own limit."""
 
 import asyncio
+from datetime import datetime
 
-from product.conftest import Api, agent, step
+from product.conftest import Api, Json, agent, step
 
 
 async def test_executions_of_one_customer_take_turns(api: Api) -> None:
@@ -67,3 +68,24 @@ async def test_above_the_limit_of_the_platform_nothing_is_accepted(api: Api) -> 
         assert (await api.ended(execution_id))["status"] == "completed"
     assert len((await api.get(f"/workflows/{workflow_id}/executions"))["items"]) == 4
     assert strict.running
+
+
+async def test_an_agent_is_not_asked_more_often_than_it_may_be(api: Api) -> None:
+    limited: Json = {
+        "kind": "python",
+        "config": {"entry_point": "handrail_agent_runner.builtin:echo", "rate_limit": {"count": 24}},
+    }
+    await api.put("/agents/limited", limited)
+    loop = step(
+        "each",
+        "loop",
+        parameters={"over": list(range(36)), "max_parallel": 36, "steps": [agent("ask", does="limited")]},
+    )
+    execution = await api.run(loop)
+    assert execution["status"] == "completed", execution["error"]
+    timeline = (await api.get(f"/executions/{execution['id']}/timeline"))["attempts"]
+    ended = sorted(datetime.fromisoformat(attempt["ended_at"]) for attempt in timeline if attempt["agent"] == "limited")
+    assert len(ended) == 36
+    assert (ended[-1] - ended[0]).total_seconds() > 36 / 24 * 0.8
+    refused = await api.put("/agents/limited", {**limited, "config": {**limited["config"], "rate_limit": 3}}, 422)
+    assert "`config.rate_limit` is" in refused["errors"][0]["message"]

@@ -185,3 +185,33 @@ async def test_another_tenant_can_steer_nothing(waiting: str, api: Api) -> None:
         bulk = await eve.post("/executions/bulk", {"action": "cancel", "filter": {"execution_ids": [waiting]}})
         assert bulk["matched"] == 0
         await eve.get(f"/executions/{waiting}/export", 404)
+
+
+async def test_two_executions_are_compared_side_by_side(api: Api) -> None:
+    workflow_id = await api.workflow(agent("a"), agent("b", input="{{input.n}}"))
+    first = await api.ended(await api.start(workflow_id, {"n": 1}))
+    forked = await api.post(f"/executions/{first['id']}/fork", {"step_id": "b", "input": {"n": 2}})
+    await api.ended(forked["execution_id"])
+    told = await api.get(f"/executions/{first['id']}/compare", **{"with": forked["execution_id"]})
+    changed = {change["path"]: (change["before"], change["after"]) for change in told["changes"]}
+    assert changed["steps[b].result"] == (1, 2)
+    assert "steps[a].result" not in changed
+
+
+async def test_a_canary_gets_its_share_and_is_rolled_back(api: Api) -> None:
+    workflow_id = await api.workflow(agent("old"))
+    await api.put(f"/workflows/{workflow_id}", {"name": "w", "steps": [agent("new")]})
+
+    async def versions(count: int) -> list[int]:
+        return [(await api.ended(await api.start(workflow_id)))["workflow_version"] for _ in range(count)]
+
+    assert await versions(3) == [2, 2, 2]
+    await api.put(f"/workflows/{workflow_id}/rollout", {"stable": 1, "canary": 2, "percent": 50})
+    found = await versions(30)
+    assert 5 <= found.count(2) <= 25
+    await api.put(f"/workflows/{workflow_id}/rollout", {"stable": 1, "canary": 2, "percent": 0})
+    assert set(await versions(5)) == {1}
+    await api.delete(f"/workflows/{workflow_id}/rollout", 204)
+    assert await versions(2) == [2, 2]
+    refused = await api.client.put(f"/workflows/{workflow_id}/rollout", json={"stable": 1, "canary": 9, "percent": 5})
+    assert refused.status_code == 404

@@ -53,7 +53,7 @@ def check(world: World) -> Counter[str]:
     for execution_id in world.started:
         require(execution_id in stories, execution_id, "was accepted and never began")
     stories = {name: story for name, story in stories.items() if not name.startswith(QUEUE_PREFIX)}
-    _check_limits(records, workflows)
+    _check_limits(records)
     for execution_id in stories:
         _check_story(execution_id, workflows[execution_id], stories[execution_id])
         seen.update(event.type for event, _ in stories[execution_id])
@@ -67,14 +67,17 @@ def check(world: World) -> Counter[str]:
     return seen
 
 
-def _check_limits(records: list[Any], workflows: dict[str, str]) -> None:
+def _check_limits(records: list[Any]) -> None:
     """No queue ever admits more than its limit."""
     running: dict[str, set[str]] = defaultdict(set)
+    limits: dict[str, int] = {}
     for record in records:
         for event in record.events:
-            if event.type == "queue.admitted":
+            if event.type == "queue.entered":
+                limits[record.execution_id] = event.limit
+            elif event.type == "queue.admitted":
                 running[record.execution_id].add(event.requester_id)
-                limit = _graph(workflows[record.execution_id], 1).concurrency.limit
+                limit = limits[record.execution_id]
                 require(len(running[record.execution_id]) <= limit, record.execution_id, "admitted more than", limit)
             elif event.type == "queue.left":
                 running[record.execution_id].discard(event.requester_id)
@@ -91,7 +94,7 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
         require(len(events) == 1, execution_id, "was rejected after it had begun")
         return
     graph: Any = _graph(workflow_id, events[0].workflow_version)
-    admitted = events[0].admission is None
+    admitted = len(events[0].admissions)
     open_steps: dict[str, int] = {}
     settled: set[str] = set()
     due: dict[str, float] = {}
@@ -112,9 +115,9 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
                 undoing = list(event.step_ids)
                 require(undoing == _undone(graph, events, event.n), execution_id, "undoes", undoing)
             case "execution.admitted":
-                admitted = True
+                admitted -= 1
             case "step.started":
-                require(admitted, execution_id, event.step_id, "began before its execution was admitted")
+                require(not admitted, execution_id, event.step_id, "began before its execution was admitted")
                 node = graph.nodes[event.step_id]
                 before = set(node.predecessors)
                 enough = before <= settled if node.join is None else not before or before & settled

@@ -42,7 +42,8 @@ class AuditedCore(SchedulerCore):
 
 def _run(world: World) -> Counter[str]:
     dice = world.dice
-    schedulers = [Owner(world, AuditedCore(DEFINITIONS), f"s{n}") for n in range(dice.choice([1, 2, 2, 3]))]
+    limit = dice.choice([0, 0, 0, 1, 2])
+    schedulers = [Owner(world, AuditedCore(DEFINITIONS, limit), f"s{n}") for n in range(dice.choice([1, 2, 2, 3]))]
     gates = [Owner(world, ApprovalsCore(), f"a{n}") for n in range(dice.choice([1, 2]))]
     runners = [Runner(world, "r0")]
     planned = dice.randint(1, 4)
@@ -140,4 +141,4 @@ def _all_ended(owner: Owner) -> bool:
     if machine is None or owner.mode != "active":
         return False
     left = [machine.core.unpack(state) if isinstance(state, bytes) else state for state in machine.states.values()]
-    return all(isinstance(state, Queue) and not state.running and not state.waiting for state in left)
+    return all(isinstance(state, Queue) and not state.running and not state.waits for state in left)

@@ -12,13 +12,17 @@ OnConflict = Literal["queue", "cancel_old", "reject"]
 
 
 class Admission(Model):
-    """What an execution asks its queue for: one of `limit` places, the higher `priority` first."""
+    """What an execution asks a queue for: one of `limit` places, the higher `priority` first.
+
+    With `while_working` it gives its place back whenever nothing but people, timers and children can move it.
+    """
 
     queue_id: Identifier
     key: Any = None
     limit: int = Field(ge=1)
     on_conflict: OnConflict = "queue"
     priority: int = 0
+    while_working: bool = False
 
 
 class AdmissionRequested(ExecutionMessage):
@@ -43,6 +47,7 @@ class AdmissionDecided(ExecutionMessage):
 
     event_type: Literal["admission.decided"] = "admission.decided"
     schema_version: Literal[1] = 1
+    queue_id: Identifier
     admitted: bool
     reason: str = ""
 

@@ -36,13 +36,15 @@ class ExecutionStarted(ExecutionEvent):
     parent: Parent | None = None
     origin_id: str | None = None
     stubs: JsonObject = {}
-    admission: Admission | None = None
+    admissions: tuple[Admission, ...] = ()
 
 
 class ExecutionAdmitted(ExecutionEvent):
-    """Its queue has given it a place: its steps begin."""
+    """A queue has given it a place: it asks the next one, or its steps begin."""
 
     type: Literal["execution.admitted"] = "execution.admitted"
+    queue_id: str
+    begins: bool = True
 
 
 class StepsRestored(ExecutionEvent):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field
 
 from handrail_contracts.envelope import ErrorInfo, ExecutionMessage, Identifier, JsonObject, Message, Model
+from handrail_contracts.ids import fraction
 
 
 class WorkflowDefined(Message):
@@ -17,6 +18,26 @@ class WorkflowDefined(Message):
     name: str
     definition: JsonObject
     active: bool = True
+
+
+class RolloutSet(Message):
+    """How starts that name no version are shared between two; the latest message of a workflow counts.
+
+    Without `canary` they get the newest version again.
+    """
+
+    event_type: Literal["workflow.rollout_set"] = "workflow.rollout_set"
+    schema_version: Literal[1] = 1
+    workflow_id: Identifier
+    stable: int | None = Field(None, ge=1)
+    canary: int | None = Field(None, ge=1)
+    percent: float = Field(0, ge=0, le=100, description="of executions that get the canary")
+
+    def version_for(self, execution_id: str) -> int | None:
+        """The same for the same execution, whoever asks."""
+        if self.canary is None:
+            return None
+        return self.canary if fraction(execution_id, "rollout", 0) * 100 < self.percent else self.stable
 
 
 class LifecycleMetadata(Model):

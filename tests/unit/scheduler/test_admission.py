@@ -21,15 +21,17 @@ HANDED_ON = (AdmissionRequested, AdmissionReleased, AdmissionDecided)
 class Crowd(Story):
     """Executions of one workflow with a concurrency limit; what they and their queue say to each other is handed on."""
 
-    def __init__(self, **concurrency: Any) -> None:
-        definition = {"name": "w", "tasks": [{"agent": "a"}], "concurrency": concurrency}
+    def __init__(self, *, tenant_limit: int = 0, **concurrency: Any) -> None:
+        definition: dict[str, Any] = {"name": "w", "tasks": [{"agent": "a"}]}
+        if concurrency:
+            definition["concurrency"] = concurrency
         definitions = Definitions()
         definitions.add(
             WorkflowDefined(
                 event_id="w", occurred_at=utc(BEGAN), workflow_id="w", version=1, name="w", definition=definition
             )
         )
-        super().__init__(PartitionMachine(SchedulerCore(definitions), 0, 1, Fences({})))
+        super().__init__(PartitionMachine(SchedulerCore(definitions, tenant_limit), 0, 1, Fences({})))
         self._handed_on = 0
 
     def start(self, execution_id: str, given: Any = None, priority: int = 0) -> None:
@@ -135,3 +137,26 @@ def test_a_key_that_is_not_there_is_told() -> None:
     crowd = Crowd(limit=1, key="{{input.customer}}")
     crowd.start("a", {})
     assert "the concurrency key can't be made: input.customer does not exist" in crowd.events[-1]["error"]["message"]
+
+
+def test_a_tenant_shares_its_places_and_waits_for_them_after_its_workflows_own() -> None:
+    crowd = Crowd(tenant_limit=2, limit=1, key="{{input}}")
+    for name, key in (("a", 1), ("b", 1), ("c", 2), ("d", 3)):
+        crowd.start(name, key)
+    assert crowd.begun() == ["a", "c"]
+    crowd.finish("a")
+    assert crowd.begun() == ["a", "c", "d"], "b was still in its workflow's queue when a place came free"
+    crowd.finish("c")
+    assert crowd.begun() == ["a", "c", "d", "b"]
+
+
+def test_a_crowd_that_waits_is_let_in_one_by_one() -> None:
+    crowd = Crowd(tenant_limit=1)
+    names = [f"n{number}" for number in range(200)]
+    for name in names:
+        crowd.start(name)
+    crowd.cancel("n50")
+    for name in names:
+        if name != "n50":
+            crowd.finish(name)
+    assert crowd.begun() == [name for name in names if name != "n50"]

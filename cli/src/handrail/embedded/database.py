@@ -3,6 +3,7 @@
 import os
 import pwd
 import subprocess
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +39,9 @@ def _binaries() -> Path:
 def _unprivileged() -> int | None:
     """PostgreSQL refuses to run as root: then the user `nobody` runs it."""
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+
+
+STILL_IN_USE = "pre-existing shared memory block"
 
 
 class EmbeddedDatabase:
@@ -91,8 +95,20 @@ class EmbeddedDatabase:
             ) from error
 
     def wait_ready(self, timeout: float = 30.0) -> None:
-        """Returns when the server takes connections and the database is there."""
-        self._child.wait_until(self._answers, timeout, self._why)
+        """Returns when the server takes connections and the database is there.
+
+        After a kill, what the killed server's processes still hold keeps a new one from starting for a moment.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self._child.wait_until(self._answers, timeout, self._why)
+                break
+            except EmbeddedError:
+                if STILL_IN_USE not in self._child.log.read_text(errors="replace") or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+            self.start()
         self._create_database()
 
     def stop(self) -> None:

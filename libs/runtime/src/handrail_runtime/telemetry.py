@@ -8,6 +8,9 @@ import orjson
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+WORKFLOW_STARTS = Counter(
+    "workflow_starts_total", "Executions that schedules, events and other workflows started", ["trigger"]
+)
 WORKFLOW_EXECUTIONS = Counter("workflow_executions_total", "Executions that ended, by status", ["status"])
 WORKFLOW_DURATION = Histogram(
     "workflow_duration_seconds",

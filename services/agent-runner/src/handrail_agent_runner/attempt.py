@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from handrail_agent_runner.agents.base import InlineFunction, Progress
 from handrail_agent_runner.registry import Registry
 
 SOURCE = "/handrail/agent-runner"
+HoldBack = Callable[[StepRequested], Awaitable[None]]
 ENVELOPE_BYTES = 4096
 """What an answer may weigh besides its output."""
 
@@ -43,13 +45,17 @@ def carry_out_inline(function: InlineFunction, request: StepRequested) -> Outcom
     return Outcome(time.perf_counter() - began, output)
 
 
-async def carry_out(registry: Registry, request: StepRequested, progress: Progress) -> Outcome:
-    """Never raises, except `CancelledError` when the caller itself is cancelled."""
+async def carry_out(
+    registry: Registry, request: StepRequested, progress: Progress, hold_back: HoldBack | None = None
+) -> Outcome:
+    """Never raises, except `CancelledError` when the caller itself is cancelled. `hold_back` returns once it may begin."""
     began = time.perf_counter()
     limit = asyncio.timeout(request.timeout_seconds)
     try:
         async with limit:
             agent = await registry.wait_for(request)
+            if hold_back is not None:
+                await hold_back(request)
             output = await agent.execute(request, progress)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()

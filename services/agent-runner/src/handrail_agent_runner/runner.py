@@ -18,6 +18,7 @@ from handrail_contracts.codec import DecodeError, cloud_event_headers, decode
 from handrail_contracts.envelope import JsonObject
 from handrail_contracts.journal import FENCE_HEADER, Fences
 from handrail_contracts.steps import StepRequested
+from handrail_contracts.topics import catalogue
 from handrail_runtime.deadletters import dead_letter, letter_bytes
 from handrail_runtime.errors import Unavailable
 from handrail_runtime.machine.recovery import read_fences
@@ -33,6 +34,7 @@ from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.answered import Answered, attempt_key
 from handrail_agent_runner.answers import Answers
 from handrail_agent_runner.attempt import SOURCE, Outcome, answer_of, carry_out, carry_out_inline, progress_of
+from handrail_agent_runner.limits import Limits, RateLimit
 from handrail_agent_runner.ownership import GROUP, Ownership
 from handrail_agent_runner.registry import Registry
 from handrail_agent_runner.takeover import find_starts, learn_answers, out_of_range
@@ -46,10 +48,13 @@ COMMIT_SECONDS = 1.0
 COMMIT_AGAIN_SECONDS = 3600.0  # the broker forgets positions that nobody repeats
 LET_GO_SECONDS = 3.0
 RETRY_SECONDS = 0.5
+MOST_HELD = 5_000
+"""Attempts that wait for their agent's rate limit; past that nothing new is taken until some have gone."""
 
 REFUSED = Counter("handrail_commands_refused_total", "Commands of a fenced epoch")
 DUPLICATES = Counter("handrail_commands_duplicate_total", "Commands for attempts that ran already")
 IN_FLIGHT = Gauge("handrail_steps_in_flight", "Attempts that run now")
+HELD = Gauge("handrail_steps_held_back", "Attempts that wait for their agent's rate limit")
 STOPPED = Gauge("handrail_partitions_stopped", "Partitions where the runner can't go on")
 DURATIONS = {status: STEP_DURATION.labels(status) for status in ("completed", "failed")}
 
@@ -69,6 +74,8 @@ class Runner:
         self._watermarks: dict[int, Watermark] = {}
         self._stopped: dict[int, str] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._limits = Limits()
+        self._held = 0
         self._slot = asyncio.Event()
         self._letting_go = False
         self._committed: dict[int, int] = {}
@@ -166,7 +173,8 @@ class Runner:
     # --- one turn ---------------------------------------------------------------------------------------------------
 
     async def _turn(self) -> None:
-        room = self._settings.runner_concurrency - len(self._running)
+        working = len(self._running) - self._held
+        room = min(self._settings.runner_concurrency - working, MOST_HELD - self._held)
         if self._letting_go or not self._watermarks:
             await asyncio.sleep(0.02)
         elif room <= 0 or self._answers.full:
@@ -276,7 +284,7 @@ class Runner:
             agent = self._registry.find(request)
         except AgentFailure as failure:
             return Outcome(0.0, error=failure.info)
-        if agent is None or agent.inline is None:
+        if agent is None or agent.inline is None or self._limit_of(request) is not None:
             return None
         return carry_out_inline(agent.inline, request)
 
@@ -296,8 +304,28 @@ class Runner:
         elif task.exception() is not None:
             log.error("attempt_lost", attempt=task.get_name(), error=repr(task.exception()))
 
+    def _limit_of(self, request: StepRequested) -> RateLimit | None:
+        registered = self._registry.registered(request.agent)
+        return None if registered is None else RateLimit.of(registered.config)
+
+    async def _hold_back(self, request: StepRequested) -> None:
+        """Waits for the agent's next place; others are served meanwhile."""
+        limit = self._limit_of(request)
+        if limit is None:
+            return
+        share = len(self._watermarks) / catalogue()[topics.STEP_REQUESTED].partitions
+        seconds = self._limits.reserve(request.agent, limit, share, time.monotonic())
+        if seconds > 0:
+            self._held += 1
+            HELD.set(self._held)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                self._held -= 1
+                HELD.set(self._held)
+
     async def _run(self, request: StepRequested, key: str, finish: Finish) -> None:
-        outcome = await carry_out(self._registry, request, partial(self._progress, request, [0]))
+        outcome = await carry_out(self._registry, request, partial(self._progress, request, [0]), self._hold_back)
 
         def arrived() -> None:
             finish()

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from handrail_contracts.envelope import utc
 from handrail_contracts.ids import derive
 from handrail_contracts.topics import WORKFLOW_DEFINED
-from handrail_contracts.workflows import WorkflowDefined
+from handrail_contracts.workflows import RolloutSet, WorkflowDefined
 from handrail_graph import DefinitionError, TriggerParameters, compile_workflow
 
 from handrail_gateway.answers import parsed
@@ -54,10 +55,17 @@ async def newest(gateway: Gateway, caller: Caller, workflow_id: str) -> Row:
     return found
 
 
-async def newest_version(gateway: Gateway, caller: Caller, workflow_id: str) -> int:
-    """The version to start. While the database is away, the one that was seen last."""
+async def version_to_start(gateway: Gateway, caller: Caller, workflow_id: str, execution_id: str) -> int:
+    """The newest, or what a rollout gives this execution. While the database is away, the one that was seen last."""
     try:
         version: int = (await newest(gateway, caller, workflow_id))["version"]
+        shared = await rollout(gateway, caller, workflow_id)
+        if shared is not None:
+            told = RolloutSet(
+                event_id="-", occurred_at=shared["updated_at"], workflow_id=workflow_id, stable=shared["stable"],
+                canary=shared["canary"], percent=shared["percent"],
+            )  # fmt: skip
+            version = told.version_for(execution_id) or version
     except Problem as problem:
         seen = gateway.known.get(caller, workflow_id)
         if problem.code != "DATABASE_UNAVAILABLE" or seen is None:
@@ -80,6 +88,25 @@ async def trigger_of(document: Document) -> TriggerParameters | None:
         return (await asyncio.to_thread(compile_workflow, document)).trigger
     except DefinitionError:
         return None
+
+
+async def rollout(gateway: Gateway, caller: Caller, workflow_id: str) -> Row | None:
+    """How starts are shared between two versions, if they are."""
+    return await gateway.database.row("rollout", caller.organization_id, caller.project_id, workflow_id)
+
+
+async def roll_out(gateway: Gateway, caller: Caller, workflow_id: str, key: str | None, **fields: Any) -> datetime:
+    """Publishes it, and waits until the read models show it, for as long as callers wait."""
+    message = RolloutSet(
+        **caller.tenant.model_dump(),
+        event_id=request_id(caller, f"workflows/{workflow_id}/rollout", key),
+        occurred_at=utc(gateway.now()),
+        workflow_id=workflow_id,
+        **fields,
+    )
+    partition, offset = await gateway.publisher.publish(WORKFLOW_DEFINED, f"{workflow_id}@rollout", message)
+    await gateway.positions.wait({(WORKFLOW_DEFINED, partition): offset + 1})
+    return message.occurred_at
 
 
 async def create(gateway: Gateway, caller: Caller, document: Document, key: str | None) -> Row:

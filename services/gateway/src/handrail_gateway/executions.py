@@ -10,7 +10,7 @@ from handrail_contracts.workflows import WorkflowStarted
 from handrail_gateway.answers import parsed
 from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
-from handrail_gateway.definitions import newest_version
+from handrail_gateway.definitions import version_to_start
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import key_reused, request_id
 from handrail_gateway.problems import Problem, not_found
@@ -37,8 +37,9 @@ async def start(
     gateway: Gateway, caller: Caller, workflow_id: str, body: ExecuteRequest, key: str | None
 ) -> dict[str, Any]:
     """Publishes `workflow.started`; what it gives is true once the record was acknowledged."""
-    version = await newest_version(gateway, caller, workflow_id)
-    message = _message(gateway, caller, workflow_id, version, body, key)
+    execution_id = request_id(caller, f"workflows/{workflow_id}/execute", key)
+    version = await version_to_start(gateway, caller, workflow_id, execution_id)
+    message = _message(gateway, caller, workflow_id, version, body, execution_id)
     if key is not None:
         if (earlier := await _earlier(gateway, caller, message.execution_id)) is not None:
             return _again(earlier, message)
@@ -51,9 +52,8 @@ async def start(
 
 
 def _message(
-    gateway: Gateway, caller: Caller, workflow_id: str, version: int, body: ExecuteRequest, key: str | None
+    gateway: Gateway, caller: Caller, workflow_id: str, version: int, body: ExecuteRequest, execution_id: str
 ) -> WorkflowStarted:
-    execution_id = request_id(caller, f"workflows/{workflow_id}/execute", key)
     return WorkflowStarted(
         **caller.tenant.model_dump(),
         event_id=derive(execution_id, WORKFLOW_STARTED),

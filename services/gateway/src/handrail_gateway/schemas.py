@@ -327,6 +327,11 @@ class AgentRequest(Request):
     def _reachable(self) -> "AgentRequest":
         if self.kind == "http" and not str(self.config.get("url", "")).startswith(("http://", "https://")):
             raise ValueError("an agent of kind `http` needs `config.url`, beginning with http:// or https://")
+        limit = self.config.get("rate_limit")
+        if limit is not None:
+            numbers = [limit.get("count"), limit.get("per_seconds", 1)] if isinstance(limit, dict) else [None]
+            if not all(isinstance(number, int | float) and number > 0 for number in numbers):
+                raise ValueError('`config.rate_limit` is {"count": 10, "per_seconds": 60}, both above 0')
         return self
 
 
@@ -366,6 +371,21 @@ class WorkflowSummary(BaseModel):
 
 class Workflow(WorkflowSummary):
     definition: JsonObject
+
+
+class RolloutRequest(Request):
+    """Of the starts that name no version, `percent` get the canary and the others the stable one."""
+
+    stable: int = Field(ge=1, le=2**31 - 1)
+    canary: int = Field(ge=1, le=2**31 - 1)
+    percent: float = Field(ge=0, le=100)
+
+
+class Rollout(BaseModel):
+    stable: int | None
+    canary: int | None
+    percent: float
+    updated_at: datetime | None
 
 
 class VersionSummary(BaseModel):
@@ -474,6 +494,14 @@ class Execution(ExecutionSummary):
 class ExecutionPage(BaseModel):
     items: list[ExecutionSummary]
     next_cursor: str | None
+
+
+class Comparison(BaseModel):
+    """What differs between two executions: status, result, and each step's status, input and result."""
+
+    left: str
+    right: str
+    changes: list[Difference]
 
 
 class HistoryEvent(BaseModel):

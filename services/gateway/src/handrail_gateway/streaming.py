@@ -64,9 +64,9 @@ def progress_frame(message: Json) -> Frame | None:
 def _say(event: Json) -> list[Said]:
     match event["type"]:
         case "execution.started":
-            return [_status("queued" if event.get("admission") else "running")]
+            return [_status("queued" if event.get("admissions") else "running")]
         case "execution.admitted":
-            return [_status("running")]
+            return [_status("running" if event.get("begins", True) else "queued")]
         case "execution.status_changed":
             return [_status(event["status"])]
         case "execution.paused":

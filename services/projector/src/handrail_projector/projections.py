@@ -17,7 +17,7 @@ from handrail_contracts.codec import DecodeError, decode
 from handrail_contracts.platform import DeadLetter
 from handrail_contracts.steps import AgentRegistered
 from handrail_contracts.triggers import SCHEDULE_PREFIX, ScheduleDefined
-from handrail_contracts.workflows import WorkflowDefined, WorkflowStarted
+from handrail_contracts.workflows import RolloutSet, WorkflowDefined, WorkflowStarted
 from pydantic_core import to_json
 
 Row = tuple[Any, ...]
@@ -126,6 +126,7 @@ class Batch:
     schedules: dict[tuple[str, str, str], Row] = field(default_factory=dict)
     """By schedule and tenant: who may not change it does not hide who may."""
     schedule_runs: dict[str, Row] = field(default_factory=dict)
+    rollouts: dict[str, Row] = field(default_factory=dict)
 
     def add(self, topic: str, partition: int, offset: int, value: bytes | None) -> None:
         """Takes one record in, in the order of its partition. Raises `Unreadable` and then has changed nothing."""
@@ -273,7 +274,7 @@ def _without_nul(value: Any) -> Any:
 
 
 def _started(told: Told, event: Any) -> None:
-    status = "running" if event.get("admission") is None else "queued"
+    status = "queued" if event.get("admissions") else "running"
     told.executions.append((_execution_row(told, event), ExecutionChange(status, _count(event["n"]))))
 
 
@@ -311,6 +312,11 @@ def _paused(told: Told, event: Any) -> None:
 
 def _resumed(told: Told, event: Any) -> None:
     told.execution(ExecutionChange("running", _count(event["n"])))
+
+
+def _admitted(told: Told, event: Any) -> None:
+    status = "running" if event.get("begins", True) else "queued"
+    told.execution(ExecutionChange(status, _count(event["n"])))
 
 
 def _compensating(told: Told, event: Any) -> None:
@@ -434,7 +440,7 @@ _EXECUTION_EVENTS = {
     "execution.status_changed": _status_changed,
     "execution.paused": _paused,
     "execution.resumed": _resumed,
-    "execution.admitted": _resumed,
+    "execution.admitted": _admitted,
     "queue.entered": _noted,
     "queue.refused": _noted,
     "queue.admitted": _noted,
@@ -502,7 +508,12 @@ def _add_started(batch: Batch, m: WorkflowStarted) -> None:
     batch.pending.setdefault(m.execution_id, row)
 
 
-def _add_defined(batch: Batch, m: WorkflowDefined) -> None:
+def _add_defined(batch: Batch, m: WorkflowDefined | RolloutSet) -> None:
+    if isinstance(m, RolloutSet):
+        versions = [None if version is None else _count(version) for version in (m.stable, m.canary)]
+        said = (m.organization_id, m.project_id, *versions, m.percent, _moment(m.occurred_at))
+        batch.rollouts[m.workflow_id] = (m.workflow_id, *said)
+        return
     tenant = (m.user_id, m.organization_id, m.project_id)
     said = (m.name, _foreign_json(m.definition), m.active, m.event_id, _moment(m.occurred_at))
     batch.versions.setdefault((m.workflow_id, m.version), (m.workflow_id, _count(m.version), *tenant, *said))

@@ -142,6 +142,8 @@ async def _write_approvals(connection: asyncpg.Connection, batch: Batch) -> None
 async def _write_tables(connection: asyncpg.Connection, batch: Batch) -> None:
     if batch.versions:
         await connection.executemany(statement("versions"), batch.versions.values())
+    if batch.rollouts:
+        await connection.executemany(statement("rollouts"), batch.rollouts.values())
     if batch.schedules:
         await connection.executemany(statement("schedules"), batch.schedules.values())
     if batch.schedule_runs:

@@ -43,7 +43,7 @@ from handrail_scheduler.definitions import Definitions
 from handrail_scheduler.ending import end
 from handrail_scheduler.evolve import count_edges, evolve
 from handrail_scheduler.matching import Happening
-from handrail_scheduler.queues import Queue, admission_of
+from handrail_scheduler.queues import Queue, admissions_of
 from handrail_scheduler.react import outstanding, react
 from handrail_scheduler.schedules import Schedule
 from handrail_scheduler.state import Execution, Status
@@ -86,8 +86,8 @@ class SchedulerCore:
 
     wiring = WIRING
 
-    def __init__(self, definitions: Definitions) -> None:
-        self._definitions = definitions
+    def __init__(self, definitions: Definitions, tenant_limit: int = 0) -> None:
+        self._definitions, self._tenant_limit = definitions, tenant_limit
 
     def new(self, execution_id: str) -> State:
         if execution_id.startswith(SCHEDULE_PREFIX):
@@ -139,7 +139,7 @@ class SchedulerCore:
                 decide.timer(decision, message.token)
 
     def _start(self, state: Execution, message: WorkflowStarted, now: float, emit: Emit) -> None:
-        definition = self._definitions.find(message.workflow_id, message.workflow_version)
+        definition = self._definitions.for_start(message.workflow_id, message.workflow_version, message.execution_id)
         if definition is None or not definition.belongs_to(message):
             raise Missing(message.workflow_id)
         graph = definition.graph()
@@ -151,12 +151,12 @@ class SchedulerCore:
             decide.reject(state, message, ErrorInfo(code="VALIDATION_ERROR", message=why), emit, keep_input=True)
             return
         try:
-            admission = admission_of(graph, message)
+            admissions = admissions_of(graph, message, self._tenant_limit)
         except ExpressionError as error:
             text = f"the concurrency key can't be made: {error}"
             decide.reject(state, message, ErrorInfo(code="VALIDATION_ERROR", message=text), emit, keep_input=True)
             return
-        decide.start(Decision(graph, state, now, emit, BEGIN, evaluate), message, definition.version, admission)
+        decide.start(Decision(graph, state, now, emit, BEGIN, evaluate), message, definition.version, admissions)
 
     def decide_instead(self, state: State, message: Any, why: Instead, now: float, emit: Emit) -> None:
         if isinstance(state, Happening) and why is Instead.MISSING:
@@ -274,7 +274,7 @@ class SchedulerCore:
 
     def is_parked(self, state: State) -> bool:
         if isinstance(state, Queue):
-            return len(state.waiting) < queues.PARKED_BELOW
+            return len(state.waits) < queues.PARKED_BELOW
         if not isinstance(state, Execution):
             return True
         if state.status is Status.QUEUED:

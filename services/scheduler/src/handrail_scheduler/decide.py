@@ -27,7 +27,7 @@ from handrail_scheduler.identifiers import gate_id
 from handrail_scheduler.state import Execution, Status, StepStatus
 
 
-def start(decision: Decision, message: WorkflowStarted, version: int, admission: Admission | None) -> None:
+def start(decision: Decision, message: WorkflowStarted, version: int, admissions: tuple[Admission, ...]) -> None:
     timeout = decision.graph.timeout_seconds
     decision.say(
         ExecutionStarted,
@@ -44,21 +44,23 @@ def start(decision: Decision, message: WorkflowStarted, version: int, admission:
         parent=message.parent,
         origin_id=None if message.origin is None else message.origin.execution_id,
         stubs={} if message.origin is None else message.origin.stubs,
-        admission=admission,
+        admissions=admissions,
     )
     if message.origin is not None:
         _restore(decision, message.origin)
-    if admission is None:
+    if not admissions:
         _enter(decision)
 
 
 def admitted(decision: Decision, message: AdmissionDecided) -> None:
-    """Its queue has answered: the steps begin, or the execution fails because all places are taken."""
-    if decision.state.status is not Status.QUEUED:
+    """A queue has answered: the next one is asked or the steps begin, or the execution fails as all places are taken."""
+    state = decision.state
+    if state.status is not Status.QUEUED or state.queues[0]["queue_id"] != message.queue_id:
         return
     if message.admitted:
-        decision.say(ExecutionAdmitted)
-        _enter(decision)
+        decision.say(ExecutionAdmitted, queue_id=message.queue_id, begins=len(state.queues) == 1)
+        if not state.queues:
+            _enter(decision)
     else:
         end(decision, ExecutionFailed, error=ErrorInfo(code="CONCURRENCY_LIMIT", message=message.reason))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from handrail_contracts.envelope import ErrorInfo, JsonObject, Tenant
-from handrail_contracts.workflows import WorkflowDefined
+from handrail_contracts.workflows import RolloutSet, WorkflowDefined
 from handrail_graph import DefinitionError, Graph, TriggerParameters, compile_workflow
 
 
@@ -46,14 +46,21 @@ def _may_wait_for_events(definition: JsonObject) -> bool:
 
 
 class Definitions:
-    """A table that only gains entries: the first message of a (workflow, version) wins, for ever."""
+    """A table that only gains entries: the first message of a (workflow, version) wins, for ever.
+
+    How starts are shared between two versions may change; each execution pins the one that it was given.
+    """
 
     def __init__(self) -> None:
         self._versions: dict[tuple[str, int], Definition] = {}
         self._newest: dict[str, int] = {}
+        self._rollouts: dict[str, RolloutSet] = {}
         self._by_events: dict[tuple[str, str], dict[str, None]] = {}
 
-    def add(self, defined: WorkflowDefined) -> None:
+    def add(self, defined: WorkflowDefined | RolloutSet) -> None:
+        if isinstance(defined, RolloutSet):
+            self._rollouts[defined.workflow_id] = defined
+            return
         place = (defined.workflow_id, defined.version)
         if place not in self._versions:
             self._versions[place] = Definition(defined)
@@ -70,6 +77,14 @@ class Definitions:
             trigger = graph.trigger if isinstance(graph, Graph) else None
             if newest is not None and trigger is not None and trigger.kind == "event":
                 yield workflow_id, newest.version, trigger
+
+    def for_start(self, workflow_id: str, version: int | None, execution_id: str) -> Definition | None:
+        """The version that an execution begins with: the one that was asked for, else the rollout's, else the newest."""
+        rollout = self._rollouts.get(workflow_id)
+        newest = self.find(workflow_id, None)
+        if version is None and rollout is not None and newest is not None and newest.belongs_to(rollout):
+            version = rollout.version_for(execution_id)
+        return self.find(workflow_id, version)
 
     def find(self, workflow_id: str, version: int | None) -> Definition | None:
         """A version, or the newest; none if the workflow was retired (its newest version is not active)."""

@@ -79,7 +79,8 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             state.signals.append((event.signal, event.data))
             _note_request(state, event.request_id)
         case ExecutionAdmitted():
-            state.status = Status.RUNNING
+            del state.queues[0]
+            _ask_next(state)
         case StepsRestored():
             assert graph is not None
             _restored(graph, state, event)
@@ -109,9 +110,18 @@ def _started(state: Execution, event: ExecutionStarted, record: Record) -> None:
     state.status, state.started_at = Status.RUNNING, record.at.timestamp()
     state.deadline = seconds(event.deadline)
     state.parent = None if event.parent is None else event.parent.model_dump()
-    if event.admission is not None:
-        state.queue_id, state.status = event.admission.queue_id, Status.QUEUED
     state.stubs = event.stubs
+    if event.admissions:
+        state.queues = [admission.model_dump() for admission in event.admissions]
+        _ask_next(state)
+
+
+def _ask_next(state: Execution) -> None:
+    if state.queues:
+        state.status = Status.QUEUED
+        state.places[state.queues[0]["queue_id"]] = state.queues[0]["while_working"]
+    else:
+        state.status = Status.RUNNING
 
 
 def _note_request(state: Execution, request_id: str) -> None:

@@ -1,5 +1,6 @@
 """Queues: which executions of one concurrency key may run. Beside executions in the same journal, like schedules."""
 
+import heapq
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.ids import derive
 from handrail_contracts.journal import Record
 from handrail_contracts.workflows import WorkflowStarted
-from handrail_graph import Graph
+from handrail_graph import Concurrency, Graph
 from handrail_runtime.machine.core import Kind, Outgoing
 
 PACKED = b"Q"
@@ -35,7 +36,10 @@ PARKED_BELOW = 100
 
 @dataclass(slots=True)
 class Queue:
-    """Changed by `evolve` alone. `waiting` are (minus priority, number, execution), the next first."""
+    """Changed by `evolve` alone. `running` and `waits` name executions with the events that brought them there.
+
+    `line` is a heap of (minus priority, number, execution) with the next first; who went away meanwhile is still in it.
+    """
 
     execution_id: str
     workflow_id: str = ""
@@ -43,8 +47,9 @@ class Queue:
     organization_id: str = ""
     project_id: str = ""
     limit: int = 1
-    running: list[str] = field(default_factory=list)
-    waiting: list[list[Any]] = field(default_factory=list)
+    running: dict[str, int] = field(default_factory=dict)
+    waits: dict[str, int] = field(default_factory=dict)
+    line: list[list[Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     n: int = 0
 
@@ -56,15 +61,24 @@ class Queue:
         return Queue(**orjson.loads(zlib.decompress(data[1:])))
 
     def knows(self, execution_id: str) -> bool:
-        waits = any(entry[2] == execution_id for entry in self.waiting)
-        return waits or execution_id in self.running or execution_id in self.left
+        return execution_id in self.waits or execution_id in self.running or execution_id in self.left
 
 
-def admission_of(graph: Graph, message: WorkflowStarted) -> Admission | None:
-    """What an execution has to ask for before it begins. Raises `ExpressionError` if its key can't be made."""
-    limits = graph.concurrency
-    if limits is None:
-        return None
+def admissions_of(graph: Graph, message: WorkflowStarted, tenant_limit: int) -> tuple[Admission, ...]:
+    """What an execution has to ask for before it begins. Raises `ExpressionError` if its key can't be made.
+
+    Its workflow's queue first: who waits there holds no place of the tenant's.
+    """
+    found = [] if graph.concurrency is None else [_of_workflow(graph.concurrency, message)]
+    if tenant_limit:
+        name = derive("tenant", message.organization_id, message.project_id)
+        found.append(
+            Admission(queue_id=QUEUE_PREFIX + name, limit=tenant_limit, priority=message.priority, while_working=True)
+        )
+    return tuple(found)
+
+
+def _of_workflow(limits: Concurrency, message: WorkflowStarted) -> Admission:
     given = message.input
     scope = {
         "input": given, "context": message.context,
@@ -103,7 +117,7 @@ def _enter(state: Queue, message: AdmissionRequested, emit: Callable[[Any], None
             reason = f"{len(state.running)} executions with the key {wanted.key!r} run already, and no more may"
         emit(QueueRefused(n=state.n + 1, requester_id=message.requester_id, reason=reason, **whose))
         return
-    cancelled = tuple(state.running[: 1 + len(state.running) - wanted.limit]) if full else ()
+    cancelled = tuple(state.running)[: 1 + len(state.running) - wanted.limit] if full else ()
     emit(
         QueueEntered(
             n=state.n + 1, requester_id=message.requester_id, limit=wanted.limit, priority=wanted.priority,
@@ -114,8 +128,8 @@ def _enter(state: Queue, message: AdmissionRequested, emit: Callable[[Any], None
 
 
 def _admit(state: Queue, emit: Callable[[Any], None]) -> None:
-    while state.waiting and len(state.running) < state.limit:
-        emit(QueueAdmitted(n=state.n + 1, requester_id=state.waiting[0][2]))
+    while state.line and len(state.running) < state.limit:
+        emit(QueueAdmitted(n=state.n + 1, requester_id=state.line[0][2]))
 
 
 def evolve(state: Queue, event: QueueEvent, record: Record) -> None:
@@ -124,19 +138,21 @@ def evolve(state: Queue, event: QueueEvent, record: Record) -> None:
         case QueueEntered():
             state.workflow_id, state.limit, state.user_id = record.workflow_id, event.limit, event.user_id
             state.organization_id, state.project_id = event.organization_id, event.project_id
-            state.waiting.append([-event.priority, event.n, event.requester_id])
-            state.waiting.sort()
+            state.waits[event.requester_id] = event.n
+            heapq.heappush(state.line, [-event.priority, event.n, event.requester_id])
         case QueueRefused():
             state.workflow_id, state.user_id = record.workflow_id, event.user_id
             state.organization_id, state.project_id = event.organization_id, event.project_id
             _note_left(state, event.requester_id)
         case QueueAdmitted():
-            state.waiting = [entry for entry in state.waiting if entry[2] != event.requester_id]
-            state.running.append(event.requester_id)
+            state.waits.pop(event.requester_id, None)
+            state.running[event.requester_id] = event.n
         case QueueLeft():
-            state.waiting = [entry for entry in state.waiting if entry[2] != event.requester_id]
-            state.running = [other for other in state.running if other != event.requester_id]
+            state.waits.pop(event.requester_id, None)
+            state.running.pop(event.requester_id, None)
             _note_left(state, event.requester_id)
+    while state.line and state.waits.get(state.line[0][2]) != state.line[0][1]:
+        heapq.heappop(state.line)
 
 
 def _note_left(state: Queue, execution_id: str) -> None:
@@ -163,9 +179,15 @@ def _tenant(state: Queue) -> dict[str, str]:
 
 def _answer(state: Queue, execution_id: str, record: Record, *, admitted: bool, reason: str = "") -> Outgoing:
     message = AdmissionDecided(
-        event_id=derive(execution_id, "admission", admitted), occurred_at=record.at, execution_id=execution_id,
-        workflow_id=state.workflow_id, **_tenant(state), admitted=admitted, reason=reason,
-    )  # fmt: skip
+        event_id=derive(execution_id, "admission", state.execution_id, admitted),
+        occurred_at=record.at,
+        execution_id=execution_id,
+        workflow_id=state.workflow_id,
+        **_tenant(state),
+        queue_id=state.execution_id,
+        admitted=admitted,
+        reason=reason,
+    )
     return Outgoing(Kind.FACT, topics.ADMISSION, execution_id, message)
 
 

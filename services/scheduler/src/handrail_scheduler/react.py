@@ -10,12 +10,14 @@ from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import ErrorInfo, Tenant, utc
 from handrail_contracts.execution_events import (
     AnyExecutionEvent,
+    ExecutionAdmitted,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
     ExecutionRejected,
     ExecutionStarted,
     ExecutionTimedOut,
+    StatusChanged,
     StepCompleted,
     StepFailed,
     StepRetryScheduled,
@@ -67,9 +69,13 @@ def react(
                 event.parent.model_dump() if isinstance(event, ExecutionRejected) and event.parent else state.parent
             )
             told = [ended] if parent is None else [ended, _told_parent(parent, ended.message)]
-            return told if state.queue_id is None else [*told, _released(state, record)]
-        case ExecutionStarted() if event.admission is not None:
-            return (_asked_for_admission(state, event.admission, record),)
+            return [*told, *(_released(state, queue_id, record) for queue_id in state.places)]
+        case ExecutionStarted() | ExecutionAdmitted() if state.queues:
+            return (_asked_for_admission(state, Admission.model_validate(state.queues[0]), record),)
+        case StatusChanged(status="waiting") if state.places:
+            return [
+                _released(state, queue_id, record) for queue_id, while_working in state.places.items() if while_working
+            ]
         case _:
             return ()
 
@@ -209,7 +215,7 @@ def _cancellation(node: Node, state: Execution, record: Record) -> Outgoing:
 
 def _asked_for_admission(state: Execution, admission: Admission, record: Record) -> Outgoing:
     message = AdmissionRequested(
-        event_id=derive(state.execution_id, "admission requested"),
+        event_id=derive(state.execution_id, "admission requested", admission.queue_id),
         occurred_at=record.at,
         execution_id=admission.queue_id,
         workflow_id=state.workflow_id,
@@ -220,17 +226,16 @@ def _asked_for_admission(state: Execution, admission: Admission, record: Record)
     return Outgoing(Kind.FACT, topics.ADMISSION, admission.queue_id, message)
 
 
-def _released(state: Execution, record: Record) -> Outgoing:
-    assert state.queue_id is not None
+def _released(state: Execution, queue_id: str, record: Record) -> Outgoing:
     message = AdmissionReleased(
-        event_id=derive(state.execution_id, "admission released"),
+        event_id=derive(state.execution_id, "admission released", queue_id),
         occurred_at=record.at,
-        execution_id=state.queue_id,
+        execution_id=queue_id,
         workflow_id=state.workflow_id,
         **_tenant(state),
         requester_id=state.execution_id,
     )
-    return Outgoing(Kind.FACT, topics.ADMISSION, state.queue_id, message)
+    return Outgoing(Kind.FACT, topics.ADMISSION, queue_id, message)
 
 
 def _told_parent(parent: dict[str, Any], ended: Any) -> Outgoing:

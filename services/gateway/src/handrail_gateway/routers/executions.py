@@ -13,12 +13,14 @@ from handrail_gateway.answers import Answer, parsed, renamed
 from handrail_gateway.auth import Caller
 from handrail_gateway.controls import filter_arguments, send
 from handrail_gateway.database import Row
+from handrail_gateway.differences import differences
 from handrail_gateway.executions import find
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key, request_id
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, encode_cursor, page
 from handrail_gateway.problems import invalid
 from handrail_gateway.schemas import (
+    Comparison,
     ControlAccepted,
     ControlRequest,
     Execution,
@@ -157,6 +159,24 @@ async def export_execution(execution_id: ExecutionId, gateway: GatewayDep, calle
         },
         headers={"Content-Disposition": name},
     )  # fmt: skip
+
+
+@router.get("/{execution_id}/compare", response_model=Comparison)
+async def compare_executions(
+    execution_id: ExecutionId,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    other: Annotated[str, Query(alias="with", min_length=1, max_length=200)],
+) -> Answer:
+    """Two executions side by side, such as a recorded one and its fork: what differs, steps matched by their id."""
+    left, right = [await find(gateway, caller, each, "execution_with_steps") for each in (execution_id, other)]
+    return Answer({"left": execution_id, "right": other, "changes": list(differences(_facts(left), _facts(right)))})
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    kept = ("step_id", "status", "input", "result")
+    steps = [{name: step[name] for name in kept} for step in parsed(row["steps"])]
+    return {"status": row["status"], "result": parsed(row["result"]), "input": parsed(row["input"]), "steps": steps}
 
 
 @router.get("/{execution_id}/why", response_model=Why)

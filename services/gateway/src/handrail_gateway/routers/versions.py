@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
 from handrail_gateway import definitions
 from handrail_gateway.answers import Answer, parsed
@@ -14,7 +14,7 @@ from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import not_found
 from handrail_gateway.routers.workflows import WorkflowId, detail
-from handrail_gateway.schemas import Differences, VersionPage, Workflow, WorkflowStats
+from handrail_gateway.schemas import Differences, Rollout, RolloutRequest, VersionPage, Workflow, WorkflowStats
 
 router = APIRouter(prefix="/workflows/{workflow_id}", tags=["workflows"])
 
@@ -68,6 +68,33 @@ async def restore_version(
     if row is None:
         raise not_found("workflow", workflow_id)
     return Answer(detail(row))
+
+
+@router.get("/rollout", response_model=Rollout)
+async def get_rollout(workflow_id: WorkflowId, gateway: GatewayDep, caller: CallerDep) -> Answer:
+    """How starts are shared between two versions; empty if all get the newest."""
+    await definitions.newest(gateway, caller, workflow_id)
+    row = await definitions.rollout(gateway, caller, workflow_id)
+    return Answer(row or {"stable": None, "canary": None, "percent": 0, "updated_at": None})
+
+
+@router.put("/rollout", response_model=Rollout)
+async def set_rollout(
+    workflow_id: WorkflowId, body: RolloutRequest, gateway: GatewayDep, caller: CallerDep, key: Key = None
+) -> Answer:
+    """A canary: until it is taken away, versions that are saved meanwhile are not started either."""
+    for version in (body.stable, body.canary):
+        await find_version(gateway, caller, workflow_id, version)
+    at = await definitions.roll_out(gateway, caller, workflow_id, key, **body.model_dump())
+    return Answer({**body.model_dump(), "updated_at": at})
+
+
+@router.delete("/rollout", status_code=204, response_class=Response)
+async def delete_rollout(workflow_id: WorkflowId, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Response:
+    """All starts get the newest version again. To go back for good, restore an earlier one."""
+    await definitions.newest(gateway, caller, workflow_id)
+    await definitions.roll_out(gateway, caller, workflow_id, key)
+    return Response(status_code=204)
 
 
 @router.get("/stats", response_model=WorkflowStats)

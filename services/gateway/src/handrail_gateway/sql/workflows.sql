@@ -106,3 +106,8 @@ FROM workflow_versions
 WHERE workflow_id = $1
 ORDER BY version DESC
 LIMIT 1
+
+-- name: rollout
+SELECT stable, canary, percent, updated_at
+FROM rollouts
+WHERE organization_id = $1 AND project_id = $2 AND workflow_id = $3 AND canary IS NOT NULL

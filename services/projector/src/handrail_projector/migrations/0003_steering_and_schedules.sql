@@ -40,3 +40,14 @@ CREATE TABLE schedule_runs (
     fired        integer NOT NULL,
     skipped      integer NOT NULL
 );
+
+-- How starts that name no version are shared between two.
+CREATE TABLE rollouts (
+    workflow_id     text    PRIMARY KEY,
+    organization_id text    NOT NULL,
+    project_id      text    NOT NULL,
+    stable          integer,
+    canary          integer,                   -- none: the newest version for all
+    percent         double precision NOT NULL,
+    updated_at      timestamptz NOT NULL
+);
