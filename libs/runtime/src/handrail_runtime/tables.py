@@ -1,5 +1,6 @@
 """Tables that are fed from a whole topic: definitions, agents."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,14 @@ class TopicTable:
     def __init__(self, settings: Settings, topic: str, add: Callable[[Any], None]) -> None:
         self._settings, self._topic, self._add = settings, topic, add
         self._reader: Reader | None = None
+        self._one_at_a_time = asyncio.Lock()
 
     async def catch_up(self) -> None:
         """Returns when everything that the topic held at the call has been added."""
+        async with self._one_at_a_time:
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
         partitions = [TopicPartition(self._topic, 0)]
         if self._reader is None:
             reader = await Reader.start(self._settings, f"handrail-table-{self._topic}")

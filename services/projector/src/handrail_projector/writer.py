@@ -103,6 +103,7 @@ async def _write_executions(connection: asyncpg.Connection, batch: Batch) -> Non
     pending = [row for execution_id, row in batch.pending.items() if execution_id not in batch.executions]
     if begun:
         await connection.execute(statement("executions_begun"), *_columns(begun, 19))
+        await connection.execute(statement("pending_begun"), [row[0] for row in begun])
     if changed:
         await connection.execute(statement("executions_changed"), *_columns(changed, 7))
     if pending:

@@ -72,6 +72,15 @@ WIRING = Wiring(
     commands=(CommandTopic(topics.STEP_REQUESTED, spread=True), CommandTopic(topics.APPROVAL_REQUESTED, spread=False)),
     record=ExecutionRecord,
     fold_version=1,
+    seldom=frozenset(
+        {
+            topics.EXECUTION_CONTROLLED,
+            topics.CHILD_ENDED,
+            topics.ADMISSION,
+            topics.SCHEDULE_DEFINED,
+            topics.EVENT_RECEIVED,
+        }
+    ),
 )
 
 

@@ -88,7 +88,10 @@ class CommandTopic:
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """Which topics a core lives on. Inputs and journal are co-partitioned. `fenced_inputs` carry others' commands."""
+    """Which topics a core lives on. Inputs and journal are co-partitioned. `fenced_inputs` carry others' commands.
+
+    `seldom` are inputs that are fetched apart, so that a fetch for the busy ones does not look at them each time.
+    """
 
     service: str
     journal: str
@@ -98,6 +101,7 @@ class Wiring:
     commands: tuple[CommandTopic, ...]
     record: type[Record]
     fold_version: int
+    seldom: frozenset[str] = frozenset()
 
 
 class Core(Protocol[S]):

@@ -116,6 +116,7 @@ class _Life(Generic[S]):
         self._adoption: asyncio.Task[dict[int, PartitionMachine[S]]] | None = None
         self._fault: Exception | None = None
         self._inputs: Reader | None = None
+        self._seldom: Reader | None = None
         self._tail: Reader | None = None
         self._positions: Positions | None = None
         self._held: dict[int, list[list[ConsumerRecord[Any, Any]]]] = {}
@@ -153,6 +154,8 @@ class _Life(Generic[S]):
         self._journal = await Writer.start(self._settings, f"handrail-{service}-journal")
         self._others = await Writer.start(self._settings, f"handrail-{service}-messages")
         self._inputs = await Reader.start(self._settings, f"handrail-{service}-inputs")
+        if self._wiring.seldom:
+            self._seldom = await Reader.start(self._settings, f"handrail-{service}-seldom")
         self._tail = await Reader.start(self._settings, f"handrail-{service}-tail")
         self._positions = await Positions.start(self._settings, f"handrail.{service}.positions")
         self._outbox = Outbox(self._others, self._failed, self._settings.send_timeout_seconds)
@@ -164,6 +167,8 @@ class _Life(Generic[S]):
             asyncio.create_task(self._pump_inputs(self._inputs), name="inputs"),
             asyncio.create_task(self._pump_tail(self._tail), name="tail"),
         ]
+        if self._seldom is not None:
+            self._pumps.append(asyncio.create_task(self._pump_inputs(self._seldom), name="seldom"))
 
     async def close(self) -> None:
         """Lets go of everything; what was under way has an unknown outcome, which the next claim settles."""
@@ -177,7 +182,7 @@ class _Life(Generic[S]):
             self._membership.stop(),
             *(
                 c.stop()
-                for c in (self._inputs, self._tail, self._positions, self._journal, self._others)
+                for c in (self._inputs, self._seldom, self._tail, self._positions, self._journal, self._others)
                 if c is not None
             ),
         )
@@ -292,7 +297,10 @@ class _Life(Generic[S]):
         ends = await self._inputs.end_offsets(fences)
         for stamp in (await read_fences(self._settings, self._wiring.service)).stamps():
             self._fences.raise_to(stamp)
-        self._inputs.assign({**ends, **self._input_positions()})
+        positions, seldom = self._input_positions(), self._wiring.seldom
+        self._inputs.assign({**ends, **{tp: at for tp, at in positions.items() if tp.topic not in seldom}})
+        if self._seldom is not None:
+            self._seldom.assign({tp: at for tp, at in positions.items() if tp.topic in seldom})
         self._tail.assign({TopicPartition(self._wiring.journal, p): m.next_offset for p, m in self._machines.items()})
 
     def _input_positions(self) -> dict[TopicPartition, int]:
@@ -551,7 +559,8 @@ class _Life(Generic[S]):
         await self._positions.commit(positions)
         lag = dict.fromkeys(self._wiring.inputs, 0)
         for tp, position in positions.items():
-            lag[tp.topic] += max(0, (self._inputs.highwater(tp) or 0) - position)
+            reader = self._seldom if self._seldom is not None and tp.topic in self._wiring.seldom else self._inputs
+            lag[tp.topic] += max(0, (reader.highwater(tp) or 0) - position)
         for topic, records in lag.items():
             CONSUMER_LAG.labels(self._wiring.service, topic).set(records)
 

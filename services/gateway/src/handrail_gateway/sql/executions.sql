@@ -126,4 +126,4 @@ LIMIT $5
 
 -- name: count_pending
 -- Of all tenants, counted no further than somebody cares.
-SELECT count(*) AS count FROM (SELECT 1 FROM executions WHERE status = 'pending' LIMIT $1) pending
+SELECT count(*) AS count FROM (SELECT 1 FROM pending LIMIT $1) waiting

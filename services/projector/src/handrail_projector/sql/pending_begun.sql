@@ -1,0 +1,1 @@
+DELETE FROM pending WHERE execution_id = ANY($1::text[])
