@@ -102,7 +102,7 @@ async def test_a_wide_fan_out_does_not_hold_its_neighbours_up(api: Api) -> None:
     wide = await api.workflow(
         step(
             "each", "loop", "after",
-            parameters={"over": "{{input.items}}", "max_parallel": 20, "steps": [agent("work", does="noop", input="x")]},
+            parameters={"over": "{{input.items}}", "max_parallel": 8, "steps": [agent("work", does="noop", input="x")]},
         ),
         agent("after", does="noop"),
     )  # fmt: skip

@@ -1,0 +1,110 @@
+"""Approvals, agents, dead letters."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from handrail_gateway.schemas.base import ApprovalStatus, JsonObject, Request
+
+
+class DecisionRequest(Request):
+    decision: Literal["approved", "rejected"]
+    comment: str = Field("", max_length=10_000)
+
+
+class CommentRequest(Request):
+    text: str = Field(min_length=1, max_length=10_000)
+
+
+class AgentRequest(Request):
+    kind: Literal["http", "python", "scripted"]
+    name: str = Field("", max_length=255)
+    description: str = Field("", max_length=10_000)
+    capabilities: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=100)
+    config: JsonObject = {}
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "AgentRequest":
+        if self.kind == "http" and not str(self.config.get("url", "")).startswith(("http://", "https://")):
+            raise ValueError("an agent of kind `http` needs `config.url`, beginning with http:// or https://")
+        limit = self.config.get("rate_limit")
+        if limit is not None:
+            numbers = [limit.get("count"), limit.get("per_seconds", 1)] if isinstance(limit, dict) else [None]
+            if not all(isinstance(number, int | float) and number > 0 for number in numbers):
+                raise ValueError('`config.rate_limit` is {"count": 10, "per_seconds": 60}, both above 0')
+        return self
+
+
+class ApprovalSummary(BaseModel):
+    id: str
+    execution_id: str
+    workflow_id: str
+    step_id: str
+    status: ApprovalStatus | Literal["submitted"]
+    approvers: list[str]
+    message: str
+    show: Any
+    deadline: datetime | None
+    decided_by: str
+    comment: str
+    created_at: datetime
+    decided_at: datetime | None
+
+
+class ApprovalEvent(BaseModel):
+    at: datetime
+    event: JsonObject
+
+
+class Approval(ApprovalSummary):
+    history: list[ApprovalEvent]
+
+
+class ApprovalPage(BaseModel):
+    items: list[ApprovalSummary]
+    next_cursor: str | None
+
+
+class Comment(BaseModel):
+    id: str
+    approval_id: str
+    author: str
+    text: str
+    created_at: datetime
+
+
+class AgentSummary(BaseModel):
+    agent: str
+    kind: str
+    name: str
+    description: str
+    capabilities: list[str]
+    shared: bool = Field(description="belongs to the platform, not to a tenant")
+    registered_at: datetime
+
+
+class Agent(AgentSummary):
+    config: JsonObject
+
+
+class AgentPage(BaseModel):
+    items: list[AgentSummary]
+    next_cursor: str | None
+
+
+class DeadLetter(BaseModel):
+    id: str
+    service: str
+    code: str
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    execution_id: str
+    occurred_at: datetime
+
+
+class DeadLetterPage(BaseModel):
+    items: list[DeadLetter]
+    next_cursor: str | None

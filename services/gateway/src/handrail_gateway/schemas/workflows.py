@@ -1,0 +1,99 @@
+"""Workflows, their versions and figures."""
+
+from datetime import datetime
+from typing import Literal
+
+from handrail_graph import MAX_STEPS
+from pydantic import BaseModel, ConfigDict, Field
+
+from handrail_gateway.schemas.base import Difference, ErrorDetail, JsonObject, Name, Request
+
+
+class Document(BaseModel):
+    """A workflow definition, in any of the four dialects. The rest is the compiler's to judge."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name
+    description: str = Field("", max_length=10_000)
+    steps: list[JsonObject] | None = Field(None, max_length=MAX_STEPS)
+    tasks: list[JsonObject] | None = Field(None, max_length=MAX_STEPS)
+
+    def document(self) -> JsonObject:
+        """As it was sent, so that it compiles here as it will in the scheduler."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class WorkflowSummary(BaseModel):
+    id: str
+    name: str
+    description: str
+    status: Literal["active"]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Workflow(WorkflowSummary):
+    definition: JsonObject
+
+
+class RolloutRequest(Request):
+    """Of the starts that name no version, `percent` get the canary and the others the stable one."""
+
+    stable: int = Field(ge=1, le=2**31 - 1)
+    canary: int = Field(ge=1, le=2**31 - 1)
+    percent: float = Field(ge=0, le=100)
+
+
+class Rollout(BaseModel):
+    stable: int | None
+    canary: int | None
+    percent: float
+    updated_at: datetime | None
+
+
+class VersionSummary(BaseModel):
+    version: int
+    name: str
+    active: bool
+    saved_by: str
+    saved_at: datetime
+
+
+class VersionPage(BaseModel):
+    items: list[VersionSummary]
+    next_cursor: str | None
+
+
+class Differences(BaseModel):
+    changes: list[Difference]
+
+
+class StepStats(BaseModel):
+    step_id: str
+    completed: int
+    failed: int
+    skipped: int
+    p50_seconds: float | None
+    p95_seconds: float | None
+
+
+class WorkflowStats(BaseModel):
+    """`executions` by status; `success_rate` of those that ended by themselves; durations of those that completed."""
+
+    executions: dict[str, int]
+    success_rate: float | None
+    p50_seconds: float | None
+    p95_seconds: float | None
+    steps: list[StepStats]
+
+
+class WorkflowPage(BaseModel):
+    items: list[WorkflowSummary]
+    next_cursor: str | None
+
+
+class Validation(BaseModel):
+    valid: bool
+    errors: list[ErrorDetail]
