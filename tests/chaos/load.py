@@ -61,6 +61,11 @@ WORKFLOWS: dict[str, dict[str, Any]] = {
 
 
 WORKFLOWS["slow"] = {"name": "slow", "tasks": [{"agent": "slow:2000", "input": {}}]}
+WORKFLOWS["cursed"] = {"name": "cursed", "steps": [_agent("cursed", "echo", [])]}
+WORKFLOWS["cursed timer"] = {
+    "name": "cursed timer",
+    "steps": [{"step_id": "cursed", "step_type": "delay", "parameters": {"seconds": 0.2}}],
+}
 WORKFLOWS["copy"] = {
     "name": "copy",
     "steps": [{"step_id": "copy", "step_type": "data_transform", "parameters": {"output": "{{input}}"}}],

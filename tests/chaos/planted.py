@@ -86,6 +86,21 @@ def positions_in_a_transaction_of_their_own() -> None:
     cast(Any, feed).write = torn
 
 
+def a_mistake_in_the_core() -> None:
+    """Deciding on an answer, or on a timer, of a step named `cursed` fails."""
+    from handrail_scheduler import core
+
+    decide = cast(Any, core.SchedulerCore).decide
+
+    def mistaken(self: Any, state: Any, message: Any, *rest: Any) -> None:
+        cursed = getattr(message, "step_id", "") == "cursed" or "cursed" in getattr(message, "token", "")
+        if cursed:
+            raise KeyError("a mistake of ours")
+        decide(self, state, message, *rest)
+
+    cast(Any, core.SchedulerCore).decide = mistaken
+
+
 PLANTS: dict[str, Callable[[], None]] = {
     plant.__name__: plant
     for plant in (
@@ -98,9 +113,11 @@ PLANTS: dict[str, Callable[[], None]] = {
         positions_in_a_transaction_of_their_own,
     )
 }
+MISTAKES: dict[str, Callable[[], None]] = {"a_mistake_in_the_core": a_mistake_in_the_core}
+"""What a service has to survive."""
 
 if __name__ == "__main__":
     if plant := os.environ.get("CHAOS_PLANT"):
-        PLANTS[plant]()
+        (PLANTS | MISTAKES)[plant]()
     service = os.environ["HANDRAIL_INSTANCE_ID"].rsplit("-", 1)[0].replace("-", "_")
     runpy.run_module(f"handrail_{service}", run_name="__main__")

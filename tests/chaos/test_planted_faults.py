@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from chaos.conftest import Platform, platform_in
 from chaos.planted import PLANTS
+from handrail.deadletters import Filter, letters, redrive
 from handrail_contracts import topics
 from handrail_contracts.codec import encode
 from handrail_contracts.control import ExecutionControlled
@@ -220,3 +221,21 @@ async def test_a_planted_fault_is_caught(world: World, plant: str) -> None:
     with pytest.raises(Broken):
         await CAUGHT_BY[plant](world, plant)
     await restore(world, "scheduler", "agent-runner", "projector")
+
+
+async def test_a_mistake_of_ours_stops_one_input_and_nothing_else(world: World) -> None:
+    """The input is set aside with the reason, everybody else goes on; once the mistake is mended it is taken after all."""
+    load, bootstrap = world.platform.load, world.platform.broker.bootstrap
+    await world.restart("scheduler", "a_mistake_in_the_core")
+    [answer, timer] = await load.start(2, ["cursed", "cursed timer"])
+    cursed = {name: load.started.pop(name) for name in (answer, timer)}
+    await load.start(20)
+    await load.settle(20)
+    async with asyncio.timeout(20):
+        while not (found := [letter async for letter in letters(bootstrap, Filter(code="INTERNAL_ERROR"))]):
+            await asyncio.sleep(0.1)
+    assert [(letter.execution_id, letter.reason) for letter in found] == [(answer, "KeyError: 'a mistake of ours'")]
+    await world.restart("scheduler", "")
+    await redrive(bootstrap, Filter(code="INTERNAL_ERROR"))
+    load.started.update(cursed)
+    await load.settle(20)

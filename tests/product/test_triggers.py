@@ -190,7 +190,9 @@ async def test_a_native_tool_is_called_by_name(api: Api) -> None:
     tool = step("count", "tool_call", parameters={"tool": "word_count", "arguments": {"text": "{{input.text}}"}})
     assert (await api.run(tool, given={"text": "two words"}))["result"] == {"characters": 9, "words": 2, "lines": 1}
     wrong = step("count", "tool_call", parameters={"tool": "word_cuont"})
-    execution = await api.run(wrong)
-    assert "there is no tool 'word_cuont'; there are parse_csv, parse_json, word_count" in execution["error"]["message"]
+    told = await api.post("/workflows", {"name": "w", "steps": [wrong]}, 422)
+    assert told["errors"][0]["message"] == "there is no tool 'word_cuont'; did you mean 'word_count'?"
+    execution = await api.run(step("read", "tool_call", parameters={"tool": "files:read"}))
+    assert "no tool server is registered" in execution["error"]["message"]
     tools = (await api.get("/workflows/resources/tools"))["items"]
     assert [tool["name"] for tool in tools] == ["parse_csv", "parse_json", "word_count"]

@@ -72,8 +72,10 @@ def _turns(r: random.Random) -> dict[str, Any]:
     if r.random() < 0.4:
         condition = {"condition": "loop.index > 0 || input.n > 4"}
         body.insert(0, {"step_id": "check", "step_type": "condition", "parameters": condition, "next_steps": ["last"]})
-    elif r.random() < 0.2:
-        inside = {"over": [1, 2], "steps": [{"step_id": "deep", "step_type": "delay", "parameters": {"seconds": 1}}]}
+    elif r.random() < 0.3:
+        deep = r.choice(["delay", "data_transform", "agent_execution"])
+        inside: dict[str, Any] = {"steps": [{"step_id": "deep", "step_type": deep, "parameters": _parameters(r, deep)}]}
+        inside |= r.choice([{"over": [1, 2]}, {"until": "loop.index >= loop.outer.index", "max_iterations": 2}])
         body.insert(0, {"step_id": "inner", "step_type": "loop", "parameters": inside, "next_steps": ["last"]})
     if r.random() < 0.3:
         return {"until": f"loop.index >= {r.randrange(3)}", "max_iterations": r.randint(2, 3), "steps": body}

@@ -229,3 +229,18 @@ def test_a_last_step_that_ends_in_a_pause_ends_the_execution_after_it() -> None:
     story.control("pause")
     assert story.answer("a", "x") == ["step.completed"]
     assert story.control("resume") == ["execution.resumed", "execution.completed"]
+
+
+def test_a_loop_in_a_loop_sees_the_turn_around_it() -> None:
+    inner = {
+        "step_id": "inner", "step_type": "loop",
+        "parameters": {
+            "until": "loop.index >= loop.outer.item",
+            "steps": [agent("w", parameters={"input": "{{loop.outer.item}}.{{loop.index}}"})],
+        },
+    }  # fmt: skip
+    story = Workflow({"step_id": "each", "step_type": "loop", "parameters": {"over": [0, 1], "steps": [inner]}})
+    for step in ("each[0].inner[0].w", "each[1].inner[0].w", "each[1].inner[1].w"):
+        story.answer(step, step)
+    assert [request.input for request in story.requests()] == ["0.0", "1.0", "1.1"]
+    assert story.events[-1]["type"] == "execution.completed"

@@ -9,7 +9,7 @@ from handrail_graph import Graph, Node, turn_of
 
 from handrail_scheduler.decision import MOVING, Decision
 from handrail_scheduler.ending import compensate, end, give_up
-from handrail_scheduler.loops import next_turns, turn_over
+from handrail_scheduler.loops import next_turns, runs, turn_over
 from handrail_scheduler.state import SETTLED, Execution, Status, StepStatus
 
 
@@ -22,7 +22,7 @@ def advance(decision: Decision, settled: tuple[str, ...]) -> None:
     queue = deque(settled)
     while queue and state.status in MOVING:
         step_id = queue.popleft()
-        if (place := turn_of(step_id)) is not None and not _runs(state, place[0]):
+        if (place := turn_of(step_id)) is not None and not runs(state, place[0]):
             queue.append(place[0])  # the loop has ended under it
             continue
         step = state.steps.get(step_id)
@@ -57,11 +57,6 @@ def enter(decision: Decision) -> tuple[str, ...]:
             decision.begin(step_id)
             begun.append(step_id)
     return tuple(begun)
-
-
-def _runs(state: Execution, step_id: str) -> bool:
-    step = state.steps.get(step_id)
-    return step is not None and step.status is StepStatus.RUNNING
 
 
 def _is_joined(graph: Graph, state: Execution, step_id: str) -> bool:

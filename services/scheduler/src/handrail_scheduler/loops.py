@@ -7,16 +7,19 @@ from handrail_graph import ExpressionError, LoopParameters, instance, turn_of
 
 from handrail_scheduler.decision import MOVING, Decision
 from handrail_scheduler.ending import fail
-from handrail_scheduler.state import StepStatus
+from handrail_scheduler.state import Execution, StepStatus
 
 
 def turn_over(decision: Decision, step_id: str) -> tuple[str, ...]:
     """If that was the last step of a loop's turn: what begins in the next one, or the loop itself if it is done."""
     place = turn_of(step_id)
-    if place is None:
-        return ()
-    loop = decision.state.steps.get(place[0])
-    return next_turns(decision, place[0]) if loop is not None and loop.status is StepStatus.RUNNING else ()
+    return () if place is None or not runs(decision.state, place[0]) else next_turns(decision, place[0])
+
+
+def runs(state: Execution, loop_id: str) -> bool:
+    """A loop in a turn that is done is forgotten with the turn."""
+    loop = state.steps.get(loop_id)
+    return loop is not None and loop.status is StepStatus.RUNNING
 
 
 def next_turns(decision: Decision, loop_id: str) -> tuple[str, ...]:
@@ -26,7 +29,7 @@ def next_turns(decision: Decision, loop_id: str) -> tuple[str, ...]:
     turns = state.turns[loop_id]
     if parameters.until is not None:
         if turns.begun > turns.done or (turns.done and _holds(decision, loop_id, parameters, turns.done)):
-            return () if state.steps[loop_id].status is StepStatus.RUNNING else (loop_id,)
+            return () if runs(state, loop_id) else (loop_id,)
         if turns.done >= parameters.max_turns:
             message = f"it did not come to an end within {parameters.max_turns} turns"
             fail(decision, loop_id, ErrorInfo(code="LOOP_LIMIT", message=message))
@@ -47,10 +50,10 @@ def _begin_turns(
     started: list[str] = []
     for turn in range(begun, wanted):
         for name in parameters.body.entry:
-            if decision.state.status in MOVING and decision.state.steps[loop_id].status is StepStatus.RUNNING:
+            if decision.state.status in MOVING and runs(decision.state, loop_id):
                 started.append(instance(loop_id, turn, name))
                 decision.begin(started[-1])
-    return (*started, loop_id) if decision.state.steps[loop_id].status is not StepStatus.RUNNING else tuple(started)
+    return tuple(started) if runs(decision.state, loop_id) else (*started, loop_id)
 
 
 def _holds(decision: Decision, loop_id: str, parameters: LoopParameters, done: int) -> bool:

@@ -71,7 +71,9 @@ def _turn(decision: Decision, step_id: str) -> dict[str, Any] | None:
     items = decision.state.steps[loop_id].input
     runs = loop_id in decision.state.turns
     last = turn_output(decision, loop_id, turn - 1) if runs and items is None and turn else None
-    return {"index": turn, "item": None if items is None else items[turn], "last": last}
+    seen = {"index": turn, "item": None if items is None else items[turn], "last": last}
+    outer = _turn(decision, loop_id)
+    return seen if outer is None else {**seen, "outer": outer}
 
 
 def _user_input(given: Any) -> Any:
@@ -339,6 +341,7 @@ BEGIN: Mapping[str, Callable[[Decision, Node], None]] = {kind: _guarded(begin) f
 
 
 def evaluate(decision: Decision, step_id: str, condition: Condition, loop: dict[str, Any]) -> bool:
-    """A condition as the step sees it, with this as its `loop`."""
+    """A condition of a loop as the loop sees it, with this as its `loop`, and the turn that it is in itself as `loop.outer`."""
     scope = scope_of(decision, decision.graph.nodes[step_id], condition.references)
-    return condition.evaluate(scope | {"loop": loop})
+    outer = _turn(decision, step_id)
+    return condition.evaluate(scope | {"loop": loop if outer is None else {**loop, "outer": outer}})

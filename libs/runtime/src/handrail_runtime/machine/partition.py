@@ -8,7 +8,7 @@ Two rules hold the file together:
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -71,6 +71,14 @@ class Misrouted:
 
     input: Input
     key: str
+
+
+class TimerFailed(Exception):
+    """Deciding on a timer failed in a way that nobody foresaw; this machine is of no more use."""
+
+    def __init__(self, execution_id: str, token: str) -> None:
+        super().__init__(f"{execution_id}: {token}")
+        self.execution_id, self.token = execution_id, token
 
 
 @dataclass(slots=True)
@@ -255,13 +263,23 @@ class PartitionMachine(Generic[S]):
             self._rejected.append(Rejected(received, "BAD_STAMP", "the record's fence or command header can't be read"))
             return False
 
-    def fire_timers(self, now: float, limit: int = 1000) -> int:
-        """Decides on timers that are due, earliest first; returns how many there were."""
+    def refuse(self, received: Input, code: str, reason: str) -> None:
+        """Passes an input over without deciding on it; it goes to the dead letters."""
+        if received.offset >= self.positions.get(received.topic, 0):
+            self.positions[received.topic] = received.offset + 1
+            self._unmarked = True
+            self._rejected.append(Rejected(received, code, reason))
+
+    def fire_timers(self, now: float, limit: int = 1000, skip: Container[tuple[str, str]] = ()) -> int:
+        """Decides on timers that are due, earliest first; returns how many there were. Raises `TimerFailed`."""
         fired = 0
         while self._timers and self._timers[0][0] <= now and fired < limit:
             _, execution_id, token = heapq.heappop(self._timers)
-            if execution_id in self.states:
-                self._decide(execution_id, TimerDue(token), Source(topic=TIMER), now, None)
+            if execution_id in self.states and (execution_id, token) not in skip:
+                try:
+                    self._decide(execution_id, TimerDue(token), Source(topic=TIMER), now, None)
+                except Exception as error:
+                    raise TimerFailed(execution_id, token) from error
             fired += 1
         return fired
 

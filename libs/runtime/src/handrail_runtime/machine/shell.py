@@ -7,6 +7,7 @@ Anything unexpected ends in one place: drop everything, recover, claim again.
 
 import asyncio
 import time
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic
 
@@ -24,7 +25,7 @@ from handrail_runtime.deadletters import dead_letter, letter_bytes
 from handrail_runtime.errors import Fenced, JournalRegressed, Unavailable
 from handrail_runtime.machine import snapshots
 from handrail_runtime.machine.core import Catalog, Core, Instead, Kind, Missing, Outgoing, S, TooLarge
-from handrail_runtime.machine.partition import Append, Input, PartitionMachine
+from handrail_runtime.machine.partition import Append, Input, PartitionMachine, TimerFailed
 from handrail_runtime.machine.recovery import Recovery, observe_fence, read_fences
 from handrail_runtime.membership import Membership
 from handrail_runtime.outbox import Outbox
@@ -58,6 +59,15 @@ class Observer:
         """States in memory by partition, about once a second."""
 
 
+@dataclass(slots=True)
+class Troubles:
+    """What earlier lives of this process could not decide in the ordinary way, by place (topic, partition, offset)."""
+
+    oversized: set[tuple[str, int, int]] = field(default_factory=set)
+    undecidable: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    timers: set[tuple[str, str]] = field(default_factory=set)
+
+
 class Shell(Generic[S]):
     """Runs a core over the partitions that the group gives it, until told to stop."""
 
@@ -71,13 +81,13 @@ class Shell(Generic[S]):
     ) -> None:
         self._core, self._settings, self._health, self._catalog = core, settings, health, catalog
         self._observer = observer or Observer()
-        self._oversized: set[tuple[str, int, int]] = set()
+        self._troubles = Troubles()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Lives, and lives again after every fault that claiming again cures. Raises `JournalRegressed`: a person must look."""
         delay = 0.1
         while not stop.is_set():
-            life = _Life(self._core, self._settings, self._health, self._catalog, self._observer, self._oversized)
+            life = _Life(self._core, self._settings, self._health, self._catalog, self._observer, self._troubles)
             began = time.monotonic()
             try:
                 await life.run(stop)
@@ -101,10 +111,10 @@ class _Life(Generic[S]):
         health: Health,
         catalog: Catalog | None,
         observer: Observer,
-        oversized: set[tuple[str, int, int]],
+        troubles: Troubles,
     ) -> None:
         self._core, self._settings, self._health, self._catalog = core, settings, health, catalog
-        self._observer, self._oversized = observer, oversized
+        self._observer, self._troubles = observer, troubles
         self._wiring = core.wiring
         self._fences = Fences({})
         self._machines: dict[int, PartitionMachine[S]] = {}
@@ -321,11 +331,19 @@ class _Life(Generic[S]):
         now = time.time()
         for machine in list(self._machines.values()):
             if self._intake and (due := machine.next_due()) is not None and due <= now:
-                machine.fire_timers(now)
+                self._fire_timers(machine, now)
                 self._append(machine)
         if self._catching_up or self._request_again:
             self._catch_up()
         await self._rest()
+
+    def _fire_timers(self, machine: PartitionMachine[S], now: float) -> None:
+        try:
+            machine.fire_timers(now, skip=self._troubles.timers)
+        except TimerFailed as error:
+            self._troubles.timers.add((error.execution_id, error.token))
+            log.exception("timer_failed", execution_id=error.execution_id, token=error.token)
+            raise Fenced(f"a timer of {error.execution_id} failed: {error.__cause__!r}; it is passed over") from error
 
     async def _rest(self) -> None:
         dues = [due for machine in self._machines.values() if (due := machine.next_due()) is not None]
@@ -390,8 +408,25 @@ class _Life(Generic[S]):
     async def _decide_one(self, machine: PartitionMachine[S], record: ConsumerRecord[Any, Any], now: float) -> None:
         received = Input(record.topic, record.offset, record.key, record.value, record.headers)
         place = (record.topic, record.partition, record.offset)
+        if (reason := self._troubles.undecidable.get(place)) is not None:
+            machine.refuse(received, "INTERNAL_ERROR", reason)
+            return
         try:
-            machine.handle(received, now, Instead.TOO_LARGE if place in self._oversized else None)
+            await self._handle(machine, received, now, Instead.TOO_LARGE if place in self._troubles.oversized else None)
+        except TooLarge as error:
+            self._troubles.oversized.add(place)
+            raise Fenced(f"a decision does not fit into a record ({error}); deciding it in another way") from error
+        except (Fenced, Unavailable, KafkaError, OSError, TimeoutError):
+            raise
+        except Exception as error:
+            # A mistake of ours must not stop everybody else: memory may be half changed, so it is folded again without.
+            self._troubles.undecidable[place] = f"{type(error).__name__}: {error}"
+            log.exception("decision_failed", topic=record.topic, partition=record.partition, offset=record.offset)
+            raise Fenced(f"deciding on {place} failed: {error!r}; it goes to the dead letters") from error
+
+    async def _handle(self, machine: PartitionMachine[S], received: Input, now: float, instead: Instead | None) -> None:
+        try:
+            machine.handle(received, now, instead)
         except Missing:
             if self._catalog is not None:
                 await self._catalog.catch_up()
@@ -399,9 +434,6 @@ class _Life(Generic[S]):
                 machine.handle(received, now)
             except Missing:
                 machine.handle(received, now, Instead.MISSING)
-        except TooLarge as error:
-            self._oversized.add(place)
-            raise Fenced(f"a decision does not fit into a record ({error}); deciding it in another way") from error
 
     async def _set_aside(self, machine: PartitionMachine[S], records: list[ConsumerRecord[Any, Any]]) -> None:
         """Dead letters and misrouted records are written before any marker can say that they were handled."""

@@ -10,7 +10,7 @@ WHERE topic = ANY($1::text[])
 -- Agents of the platform itself belong to no organization and may be used by all.
 SELECT agent
 FROM agents
-WHERE kind <> 'tool' AND ((organization_id = $1 AND project_id = $2) OR organization_id = '')
+WHERE (organization_id = $1 AND project_id = $2) OR organization_id = ''
 
 -- name: agent_owner
 SELECT organization_id, project_id FROM agents WHERE agent = $1
