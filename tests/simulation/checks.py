@@ -140,6 +140,7 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
                 )
                 require(at >= due.pop(event.step_id, 0.0), execution_id, event.step_id, "woke too early")
                 if event.type == "step.retry_scheduled":
+                    settled = {step_id for step_id in settled if not step_id.startswith(f"{event.step_id}[")}
                     due[event.step_id] = event.retry_at.timestamp()
                 else:
                     settled.add(event.step_id)
@@ -149,6 +150,7 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
             case "steps.cancelled":
                 for step_id in event.step_ids:
                     open_steps.pop(step_id, None)
+                    due.pop(step_id, None)
                     settled.add(step_id)
     require(not open_steps, execution_id, "ended with steps under way:", open_steps)
     require(settled >= set(graph.order), execution_id, "ended without", set(graph.order) - settled)

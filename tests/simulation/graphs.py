@@ -5,9 +5,9 @@ from typing import Any
 
 from handrail_contracts.envelope import utc
 from handrail_contracts.workflows import WorkflowDefined
-from handrail_scheduler.definitions import Definitions
+from handrail_scheduler.definitions import Definition, Definitions
 
-COUNT = 150
+COUNT = 10_000
 APPROVERS = ["ann@example.com", "bo@example.com"]
 SIGNALS = ["paid", "shipped"]
 
@@ -149,7 +149,7 @@ def random_workflow(seed: int) -> dict[str, Any]:
             else:
                 step["else_steps"] = [f"s{r.choice(later)}"]
         step["next_steps"] = [f"s{target}" for target in targets]
-        if kind in ("agent_execution", "api_call", "tool_call", "sub_workflow"):
+        if kind in ("agent_execution", "api_call", "tool_call", "sub_workflow", "loop"):
             step["retry"] = {"max_attempts": r.randint(1, 3), "backoff_seconds": r.choice([0, 1, 20])}
             if r.random() < 0.3:
                 step["timeout_seconds"] = 15
@@ -166,22 +166,25 @@ def random_workflow(seed: int) -> dict[str, Any]:
     return document
 
 
-def definitions() -> Definitions:
-    """`COUNT` random workflows, `w0` and on, each in two versions, compiled once for all runs of a process."""
-    table = Definitions()
-    for seed in range(COUNT):
-        document = random_workflow(seed)
-        for version in (1, 2):
-            defined = WorkflowDefined(
-                event_id=f"w{seed}@{version}",
-                occurred_at=utc(0),
-                workflow_id=f"w{seed}",
-                version=version,
-                name=f"w{seed}",
-                definition=document if version == 1 else _longer(document),
-            )
-            table.add(defined)
-    return table
+class Generated(Definitions):
+    """`COUNT` random workflows, `w0` and on, each in two versions, made and compiled when first asked for."""
+
+    def find(self, workflow_id: str, version: int | None) -> Definition | None:
+        found = super().find(workflow_id, version)
+        if found is None and workflow_id not in self._newest:
+            document = random_workflow(int(workflow_id[1:]))
+            for number in (1, 2):
+                defined = WorkflowDefined(
+                    event_id=f"{workflow_id}@{number}",
+                    occurred_at=utc(0),
+                    workflow_id=workflow_id,
+                    version=number,
+                    name=workflow_id,
+                    definition=document if number == 1 else _longer(document),
+                )
+                self.add(defined)
+            found = super().find(workflow_id, version)
+        return found
 
 
 def _longer(document: dict[str, Any]) -> dict[str, Any]:
@@ -197,4 +200,4 @@ def _longer(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "steps": [*steps, extra]}
 
 
-DEFINITIONS = definitions()
+DEFINITIONS = Generated()

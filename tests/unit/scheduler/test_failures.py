@@ -196,3 +196,33 @@ def test_a_time_out_of_the_workflow_undoes_too(policy: str) -> None:
     story.answer("a")
     assert story.wait(11) == ["steps.cancelled", "compensation.started", "step.started"]
     assert story.answer("undo-a")[-1] == "execution.timed_out"
+
+
+def looping(**fields: Any) -> dict[str, Any]:
+    parameters = {"over": [1, 2], "max_parallel": 2, "steps": [agent("work")]}
+    return {"step_id": "each", "step_type": "loop", "parameters": parameters, **fields}
+
+
+def test_a_loop_is_tried_again_as_a_whole_with_runs_of_its_own() -> None:
+    story = Workflow(looping(retry={"max_attempts": 2, "backoff_seconds": 1}))
+    story.answer("each[0].work", 1)
+    assert "step.retry_scheduled" in story.answer("each[1].work", error=BROKEN)
+    story.wait(2)
+    first, again = [request.run_id for request in story.requests() if request.step_id == "each[0].work"]
+    assert first != again
+    for turn in (0, 1):
+        story.answer(f"each[{turn}].work", turn)
+    assert story.events[-1]["result"] == [0, 1]
+
+
+def test_a_loop_has_its_time() -> None:
+    story = Workflow(looping(timeout_seconds=10, on_error="continue", next_steps=["after"]), agent("after"))
+    story.answer("each[0].work", 1)
+    assert story.wait(11)[:3] == ["steps.cancelled", "step.failed", "step.started"]
+    assert story.begun()[-1] == "after"
+    assert story.answer("each[1].work", 2) == []
+
+
+def test_a_loop_that_fails_takes_its_turns_with_it() -> None:
+    story = Workflow(looping(timeout_seconds=10))
+    assert story.wait(11) == ["steps.cancelled", "step.failed", "execution.failed"]

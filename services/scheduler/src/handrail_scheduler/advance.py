@@ -8,7 +8,7 @@ from handrail_contracts.execution_events import ExecutionCompleted, ExecutionFai
 from handrail_graph import Graph, Node, turn_of
 
 from handrail_scheduler.decision import MOVING, Decision
-from handrail_scheduler.ending import compensate, end, give_up
+from handrail_scheduler.ending import compensate, end, give_up, inside
 from handrail_scheduler.loops import next_turns, runs, turn_over
 from handrail_scheduler.state import SETTLED, Execution, Status, StepStatus
 
@@ -77,10 +77,7 @@ def _release_rest(decision: Decision, join: Node) -> None:
 
 def within(state: Execution, step_id: str) -> list[str]:
     """The step, and if it is a loop, all steps of its turns."""
-    if step_id not in state.turns:
-        return [step_id]
-    inside = f"{step_id}["
-    return [step_id, *(other for other in state.steps if other.startswith(inside))]
+    return [step_id, *inside(state, step_id)]
 
 
 def _has_failed(decision: Decision) -> bool:

@@ -243,7 +243,7 @@ class SchedulerCore:
         match event:
             case StepStarted(waits_for="timer") if event.wake_at is not None:
                 return (Timer(event.wake_at.timestamp(), f"wake/{event.step_id}/{event.attempt}"),)
-            case StepStarted(waits_for="agent" | "signal" | "workflow") if event.deadline is not None:
+            case StepStarted(waits_for="agent" | "signal" | "workflow" | "loop") if event.deadline is not None:
                 return (Timer(event.deadline.timestamp(), f"deadline/{event.step_id}/{event.attempt}"),)
             case StepRetryScheduled():
                 return (Timer(event.retry_at.timestamp(), f"retry/{event.step_id}/{event.attempt}"),)
@@ -265,7 +265,7 @@ class SchedulerCore:
             if step.wake_at is not None:
                 kind = "retry" if step.status == "retrying" else "wake"
                 yield Timer(step.wake_at, f"{kind}/{step_id}/{step.attempt}")
-            elif step.deadline is not None and step.waits_for in ("agent", "signal", "workflow"):
+            elif step.deadline is not None and step.waits_for in ("agent", "signal", "workflow", "loop"):
                 yield Timer(step.deadline, f"deadline/{step_id}/{step.attempt}")
 
     def workflow_id(self, state: State) -> str:

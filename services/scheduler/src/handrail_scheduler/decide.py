@@ -217,7 +217,7 @@ def timer(decision: Decision, token: str) -> None:
         else:
             seconds = decision.graph.nodes[step_id].timeout_seconds
             attempt_failed(
-                decision, step_id, ErrorInfo(code="TIMEOUT", message=f"no answer within {seconds} s", retryable=True)
+                decision, step_id, ErrorInfo(code="TIMEOUT", message=f"not done within {seconds} s", retryable=True)
             )
         advance(decision, (step_id,))
 

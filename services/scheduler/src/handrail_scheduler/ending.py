@@ -29,14 +29,28 @@ _OUTCOMES: dict[type[ExecutionEvent], str] = {
 
 def attempt_failed(decision: Decision, step_id: str, error: ErrorInfo) -> None:
     """Another attempt if the error and the step's policy allow one, else the end."""
-    node, attempt = decision.graph.nodes[step_id], decision.state.steps[step_id].attempt
-    number = attempt - decision.state.attempts.get(step_id, 0)
-    if not error.retryable or number >= node.retry.max_attempts:
+    if not error.retryable or not _may_try_again(decision, step_id):
         fail(decision, step_id, error)
         return
+    give_up(decision, inside(decision.state, step_id))
+    node, attempt = decision.graph.nodes[step_id], decision.state.steps[step_id].attempt
+    number = attempt - decision.state.attempts.get(step_id, 0)
     jitter = fraction(decision.state.execution_id, step_id, attempt)
     retry_at = utc(decision.now + node.retry.delay(number, jitter))
     decision.say(StepRetryScheduled, step_id=step_id, attempt=attempt, error=error, retry_at=retry_at)
+
+
+def _may_try_again(decision: Decision, step_id: str) -> bool:
+    attempt = decision.state.steps[step_id].attempt - decision.state.attempts.get(step_id, 0)
+    return attempt < decision.graph.nodes[step_id].retry.max_attempts
+
+
+def inside(state: Execution, loop_id: str) -> list[str]:
+    """The steps of a loop's turns; nothing for a step that is none."""
+    if loop_id not in state.turns:
+        return []
+    prefix = f"{loop_id}["
+    return [step_id for step_id in state.steps if step_id.startswith(prefix)]
 
 
 def fail(decision: Decision, step_id: str, error: ErrorInfo) -> None:
@@ -46,12 +60,11 @@ def fail(decision: Decision, step_id: str, error: ErrorInfo) -> None:
         return
     then = _then(decision, step_id)
     place = turn_of(step_id)
-    if then == "end" and place is not None and _then_around(decision, place[0]) != "end":
+    if then == "end" and place is not None and _goes_on_around(decision, place[0]):
         _say_failed(decision, step_id, error, "branch")
-        inside = f"{place[0]}["
-        give_up(decision, [other for other in decision.state.steps if other.startswith(inside)])
-        fail(decision, place[0], error)
+        attempt_failed(decision, place[0], error.model_copy(update={"retryable": True}))
         return
+    give_up(decision, inside(decision.state, step_id))
     _say_failed(decision, step_id, error, then)
     if then == "end":
         end(decision, ExecutionFailed, step_id=step_id, error=error)
@@ -71,10 +84,12 @@ def _then(decision: Decision, step_id: str) -> str:
     return "end" if node.branch is None else "branch"
 
 
-def _then_around(decision: Decision, loop_id: str) -> str:
-    """What the failure of the loop would mean, or of the innermost loop around it that says anything."""
-    then, place = _then(decision, loop_id), turn_of(loop_id)
-    return then if then != "end" or place is None else _then_around(decision, place[0])
+def _goes_on_around(decision: Decision, loop_id: str) -> bool:
+    """Whether the loop, or one around it, is tried again or says that its failure is not the end."""
+    if _may_try_again(decision, loop_id) or _then(decision, loop_id) != "end":
+        return True
+    place = turn_of(loop_id)
+    return place is not None and _goes_on_around(decision, place[0])
 
 
 def give_up(decision: Decision, step_ids: list[str]) -> None:

@@ -308,13 +308,15 @@ def _turn_done(graph: Graph, state: Execution, loop_id: str, turn: int) -> None:
 def _forget_turns(state: Execution, loop_id: str) -> None:
     """The loop begins again: its turns are as if they had never been."""
     inside = f"{loop_id}["
-    for step_id in [step_id for step_id in state.steps if step_id.startswith(inside)]:
+    for step_id in [step_id for step_id in {*state.steps, *state.unresolved} if step_id.startswith(inside)]:
         _forget(state, step_id)
     state.undoable = [step_id for step_id in state.undoable if not step_id.startswith(inside)]
 
 
 def _forget(state: Execution, step_id: str) -> None:
-    del state.steps[step_id]
+    state.steps.pop(step_id, None)
+    state.turns.pop(step_id, None)
+    state.failures.pop(step_id, None)
     state.unresolved.pop(step_id, None)
     state.taken.pop(step_id, None)
     state.reached.discard(step_id)

@@ -241,7 +241,7 @@ def _begin_loop(decision: Decision, node: Node) -> None:
             raise ExpressionError(f"a loop runs over a list, not {type(items).__name__}", "", None)
         if len(items) > node.parameters.max_turns:
             raise ExpressionError(f"a loop may have {node.parameters.max_turns} turns, not {len(items)}", "", None)
-    _say_started(decision, node, waits_for="loop", input=items)
+    _say_started(decision, node, waits_for="loop", input=items, deadline=_deadline(decision, node))
 
 
 def _begin_transform(decision: Decision, node: Node) -> None:

@@ -185,6 +185,9 @@ def _timeout(
     raw: Mapping[str, Any], parameters: Mapping[str, Any], kind: StepType, path: str, problems: Problems
 ) -> float | None:
     outside = problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS)
+    if outside is not None and kind not in (*OWN_TIMEOUT, StepType.LOOP):
+        hint = "; give it in its parameters" if kind is StepType.HUMAN_APPROVAL else ""
+        problems.add(f"{path}.timeout_seconds", "misplaced", f"a step of type {kind} has no time-out here{hint}")
     if kind in OWN_TIMEOUT and outside is None:
         return problems.number(parameters, "timeout_seconds", f"{path}.parameters.", least=0.001, most=TEN_YEARS)
     return outside
