@@ -70,6 +70,18 @@ async def test_every_route_but_five_and_webhooks_needs_a_token() -> None:
 
 
 @pytest.mark.parametrize(
+    "path", ["/hooks/", "/hooks/w", "/hooks/../api/v1/workflows", "/hooks//api/v1/workflows", "/hooks/w/t/x"]
+)
+async def test_no_path_below_the_webhooks_leads_elsewhere(path: str) -> None:
+    world = World()
+    async with world.anonymous() as client:
+        for method in ("GET", "POST"):
+            answer = await client.request(method, path, json={} if method == "POST" else None)
+            assert answer.status_code in (401, 404, 405, 422)
+    assert world.database.asked == []
+
+
+@pytest.mark.parametrize(
     "path", ["/", "/healthz/", "/healthz/x", "/api/v1/workflows/healthz", "//docs", "/docs/../api", "/nothing"]
 )
 async def test_no_path_looks_like_an_open_one(path: str) -> None:

@@ -21,6 +21,10 @@ TABLES = (
     "approval_history",
     "agents",
     "dead_letters",
+    "pending",
+    "schedules",
+    "schedule_runs",
+    "rollouts",
 )
 Progress = Callable[[int, float], None]
 """Told now and then: records so far, seconds so far."""
