@@ -14,7 +14,8 @@ from handrail_contracts.journal import JournalFilter, Verdict
 from handrail_runtime.errors import JournalRegressed
 from handrail_runtime.reader import Reader
 
-from handrail_projector.projections import Batch, Unreadable
+from handrail_projector.columns import Unreadable
+from handrail_projector.projections import Batch
 from handrail_projector.writer import Place, Position, create_positions, read_positions, write
 
 log = structlog.get_logger()

@@ -18,9 +18,9 @@ from handrail_runtime.settings import Settings
 from handrail_runtime.telemetry import CONSUMER_LAG, PROJECTOR_POSITION
 from handrail_runtime.writer import Parcel, Writer, deliver
 
+from handrail_projector.columns import Unreadable
 from handrail_projector.feed import Feed, Record, connect
 from handrail_projector.migrate import migrate
-from handrail_projector.projections import Unreadable
 from handrail_projector.writer import PositionMoved
 
 log = structlog.get_logger()

@@ -8,9 +8,9 @@ from handrail_contracts.topics import EXECUTION_PARTITIONS
 from handrail_runtime.reader import Reader
 from handrail_runtime.settings import Settings
 
+from handrail_projector.columns import Unreadable
 from handrail_projector.feed import Feed, Record, connect
 from handrail_projector.migrate import migrate
-from handrail_projector.projections import Unreadable
 
 TABLES = (
     "workflow_versions",
