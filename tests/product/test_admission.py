@@ -35,7 +35,7 @@ async def test_or_the_new_one_is_refused_with_the_reason(api: Api) -> None:
     await api.at(first, "wait")
     refused = await api.ended(await api.start(workflow_id))
     assert refused["error"]["code"] == "CONCURRENCY_LIMIT"
-    assert refused["error"]["message"] == "1 executions of this workflow run already, and no more may"
+    assert refused["error"]["message"] == "1 execution of this workflow runs already, and no more may"
 
 
 async def test_a_limit_that_is_none_is_told_where(api: Api) -> None:

@@ -97,7 +97,12 @@ async def test_a_running_execution_moves_to_another_version(api: Api) -> None:
             "NOT_SKIPPABLE",
             "Step 'a' is completed; only one that is under way can be skipped.",
         ),
-        ("edit", {"step_id": "a", "input": 1}, "NOT_EDITABLE", "Step 'a' is a agent_execution that is completed"),
+        (
+            "edit",
+            {"step_id": "a", "input": 1},
+            "NOT_EDITABLE",
+            "Step 'a' (agent_execution) is completed; only agents",
+        ),
         ("rewind", {"step_id": "later"}, "STEP_NOT_BEGUN", "Step 'later' has not begun, or there is none of that id."),
         ("fork", {"step_id": "nobody"}, "NO_SUCH_STEP", "There is no step 'nobody' in that version of the workflow."),
     ],

@@ -127,7 +127,7 @@ def test_or_the_new_one_is_refused_and_told_why() -> None:
     crowd.start("b", "ACME")
     [failed] = [event for event in crowd.events if event["type"] == "execution.failed"]
     assert failed["error"]["code"] == "CONCURRENCY_LIMIT"
-    assert failed["error"]["message"] == "1 executions with the key 'ACME' run already, and no more may"
+    assert failed["error"]["message"] == "1 execution with the key 'ACME' runs already, and no more may"
     crowd.finish("a")
     crowd.start("c", "ACME")
     assert crowd.begun() == ["a", "c"]

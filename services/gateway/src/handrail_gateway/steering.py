@@ -45,15 +45,11 @@ def _of_step(action: str, step: Json) -> Problem | None:
         case "skip" if status not in UNDER_WAY:
             return conflict("NOT_SKIPPABLE", f"Step {name!r} is {status}; only one that is under way can be skipped.")
         case "skip" if kind in UNSKIPPABLE:
-            detail = (
-                f"Step {name!r} is a {kind}: nobody could say which branch it would have taken. Rewind to it instead."
-            )
+            detail = f"Step {name!r} ({kind}) chooses a branch, and nobody can say which it would take. Rewind to it instead."
             return conflict("NOT_SKIPPABLE", detail)
         case "edit" if status not in UNDER_WAY or kind not in EDITABLE:
-            detail = f"Step {name!r} is a {kind or 'step'} that is {status}; "
-            return conflict(
-                "NOT_EDITABLE", detail + "only agents, tools, calls, gates and delays under way take another input."
-            )
+            takers = "agents, tools, calls, sub-workflows, gates and delays that are under way"
+            return conflict("NOT_EDITABLE", f"Step {name!r} ({kind}) is {status}; only {takers} take another input.")
         case "rewind" if status in ("skipped", "rewound"):
             return conflict("NOT_REWINDABLE", f"Step {name!r} is {status}; rewind to a step that has run.")
         case "rewind" if "]" in name:

@@ -112,9 +112,9 @@ def _enter(state: Queue, message: AdmissionRequested, emit: Callable[[Any], None
     whose = {name: getattr(message, name) for name in ("user_id", "organization_id", "project_id")}
     full = len(state.running) >= wanted.limit
     if full and wanted.on_conflict == "reject":
-        reason = f"{len(state.running)} executions of this workflow run already, and no more may"
-        if wanted.key is not None:
-            reason = f"{len(state.running)} executions with the key {wanted.key!r} run already, and no more may"
+        whose_key = "of this workflow" if wanted.key is None else f"with the key {wanted.key!r}"
+        count = len(state.running)
+        reason = f"{count} execution{'s' * (count != 1)} {whose_key} run{'s' * (count == 1)} already, and no more may"
         emit(QueueRefused(n=state.n + 1, requester_id=message.requester_id, reason=reason, **whose))
         return
     cancelled = tuple(state.running)[: 1 + len(state.running) - wanted.limit] if full else ()
