@@ -23,6 +23,11 @@ class Tenant(Model):
     project_id: str = ""
 
 
+def tenant_of(source: Any) -> dict[str, str]:
+    """The fields of `Tenant`, of anything that has them."""
+    return {name: getattr(source, name) for name in Tenant.model_fields}
+
+
 class Message(Tenant):
     """The envelope. `event_id` is deterministic: the same thing said twice has the same id, and readers drop the second."""
 

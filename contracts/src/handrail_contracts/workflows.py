@@ -20,6 +20,11 @@ class WorkflowDefined(Message):
     active: bool = True
 
 
+def rolled_out(execution_id: str, stable: int | None, canary: int, percent: float) -> int | None:
+    """The version that a rollout gives an execution: the same for the same one, whoever asks."""
+    return canary if fraction(execution_id, "rollout", 0) * 100 < percent else stable
+
+
 class RolloutSet(Message):
     """How starts that name no version are shared between two; the latest message of a workflow counts.
 
@@ -34,10 +39,7 @@ class RolloutSet(Message):
     percent: float = Field(0, ge=0, le=100, description="of executions that get the canary")
 
     def version_for(self, execution_id: str) -> int | None:
-        """The same for the same execution, whoever asks."""
-        if self.canary is None:
-            return None
-        return self.canary if fraction(execution_id, "rollout", 0) * 100 < self.percent else self.stable
+        return None if self.canary is None else rolled_out(execution_id, self.stable, self.canary, self.percent)
 
 
 class LifecycleMetadata(Model):

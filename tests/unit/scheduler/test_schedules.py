@@ -11,12 +11,11 @@ from handrail_contracts.envelope import utc
 from handrail_contracts.journal import Fences
 from handrail_contracts.triggers import EventReceived, ScheduleDefined, Timetable
 from handrail_contracts.workflows import ChildEnded, WorkflowDefined, WorkflowStarted
-from handrail_graph import TimetableError, check_timetable, next_due
+from handrail_graph import TimetableError, check_timetable, next_due, upcoming
 from handrail_runtime.machine.core import Instead, Missing
 from handrail_runtime.machine.partition import Input, PartitionMachine
 from handrail_scheduler.core import SchedulerCore
 from handrail_scheduler.definitions import Definitions
-from handrail_scheduler.schedules import upcoming
 from unit.stories import Story
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC).timestamp()
@@ -143,8 +142,8 @@ def test_no_execution_has_the_id_of_a_schedule() -> None:
 
 def due(cron: str, zone: str, after: str, count: int = 3) -> list[str]:
     timetable = Timetable(cron=cron, timezone=zone)
-    moments = upcoming(timetable, datetime.fromisoformat(after).timestamp(), count)
-    return [datetime.fromtimestamp(moment, UTC).isoformat()[:16] for moment in moments]
+    moments = upcoming(timetable, datetime.fromisoformat(after), count)
+    return [moment.astimezone(UTC).isoformat()[:16] for moment in moments]
 
 
 def test_when_clocks_go_back_a_fixed_time_is_due_once() -> None:
@@ -168,7 +167,7 @@ def test_what_repeats_goes_on_through_the_hour_that_comes_twice() -> None:
 def test_intervals_count_from_their_start_and_end_at_their_end() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     timetable = Timetable(every_seconds=90, start_at=start, end_at=datetime(2026, 1, 1, 0, 3, tzinfo=UTC))
-    assert [moment - start.timestamp() for moment in upcoming(timetable, 0, 10)] == [0, 90, 180]
+    assert [(moment - start).total_seconds() for moment in upcoming(timetable, utc(0), 10)] == [0, 90, 180]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from handrail_graph.build import MAX_STEPS
 from handrail_graph.conversion import DIALECTS, convert
-from handrail_graph.dialects import compile_workflow
-from handrail_graph.expressions import ExpressionError, compile_expression
+from handrail_graph.dialects import compile_workflow, may_have_trigger, trigger_of
+from handrail_graph.expressions import ExpressionError, compile_expression, user_input
 from handrail_graph.graph import (
+    CHOOSING,
+    EDITABLE,
     AgentParameters,
     ApiCallParameters,
     ApprovalParameters,
@@ -30,12 +32,14 @@ from handrail_graph.places import downstream, unplaced
 from handrail_graph.problems import DefinitionError, Problem
 from handrail_graph.schemas import COMMON, PARAMETERS
 from handrail_graph.templates import Condition, Template, compile_condition, compile_template
-from handrail_graph.timetables import TimetableError, next_due
+from handrail_graph.timetables import TimetableError, next_due, upcoming
 from handrail_graph.timetables import check as check_timetable
 
 __all__ = [
+    "CHOOSING",
     "COMMON",
     "DIALECTS",
+    "EDITABLE",
     "MAX_STEPS",
     "PARAMETERS",
     "AgentParameters",
@@ -71,8 +75,12 @@ __all__ = [
     "convert",
     "downstream",
     "instance",
+    "may_have_trigger",
     "next_due",
     "prefix_of",
+    "trigger_of",
     "turn_of",
     "unplaced",
+    "upcoming",
+    "user_input",
 ]

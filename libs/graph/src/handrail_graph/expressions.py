@@ -153,6 +153,11 @@ def _longest_list(value: Any) -> int:
     return longest
 
 
+def user_input(given: Any) -> Any:
+    """What the user said: the input's message, or the whole input where it has none."""
+    return given.get("message", given) if isinstance(given, dict) else given
+
+
 def parse_path(text: str) -> Path:
     return tuple(part.strip("'\"") for part in _PARTS.findall(text))
 

@@ -28,6 +28,19 @@ class StepType(StrEnum):
     SIGNAL = "signal"
 
 
+EDITABLE = (
+    StepType.AGENT_EXECUTION,
+    StepType.TOOL_CALL,
+    StepType.API_CALL,
+    StepType.SUB_WORKFLOW,
+    StepType.HUMAN_APPROVAL,
+    StepType.DELAY,
+)
+"""Steps that take another input while they are under way."""
+CHOOSING = (StepType.CONDITION, StepType.SWITCH)
+"""Steps that choose a branch: they have an else, and nobody can skip one without choosing for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Exponential back-off. `max_attempts` counts the first attempt."""

@@ -47,7 +47,7 @@ class Reader:
     read: Callable[[dict[str, Any], str, Problems], Parameters]
 
 
-def _trigger(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
+def read_trigger(raw: dict[str, Any], path: str, problems: Problems) -> TriggerParameters:
     kind = raw.get("kind", "api")
     if kind not in TRIGGER_KINDS:
         problems.add(f"{path}kind", "wrong_value", f"must be one of {', '.join(TRIGGER_KINDS)}, not {shown(kind)}")
@@ -227,7 +227,9 @@ def _approval(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
 
 
 READERS: Mapping[StepType, Reader] = {
-    StepType.TRIGGER: Reader(("kind", *(field for fields in TRIGGER_FIELDS.values() for field in fields)), _trigger),
+    StepType.TRIGGER: Reader(
+        ("kind", *(field for fields in TRIGGER_FIELDS.values() for field in fields)), read_trigger
+    ),
     StepType.AGENT_EXECUTION: Reader(("agent_id", "agent", "input", "max_iterations", "timeout_seconds"), _agent),
     StepType.API_CALL: Reader(("url", "method", "headers", "body", "expected_status", "timeout_seconds"), _api_call),
     StepType.CONDITION: Reader(("condition",), _condition),

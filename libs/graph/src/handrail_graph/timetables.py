@@ -68,3 +68,12 @@ def _next_interval(timetable: Timetable, after: datetime) -> datetime | None:
     passed = (after - origin).total_seconds() // timetable.every_seconds
     due = origin + timedelta(seconds=(passed + 1) * timetable.every_seconds)
     return due if due > after else due + timedelta(seconds=timetable.every_seconds)
+
+
+def upcoming(timetable: Timetable, after: datetime, count: int) -> list[datetime]:
+    """The next due times; fewer if it is over before."""
+    found: list[datetime] = []
+    while len(found) < count and (due := next_due(timetable, after)) is not None:
+        found.append(due)
+        after = due
+    return found

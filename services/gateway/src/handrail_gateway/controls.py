@@ -12,12 +12,13 @@ from handrail_contracts.topics import EXECUTION_CONTROLLED, WORKFLOW_STARTED
 from handrail_contracts.workflows import Origin, WorkflowStarted
 from handrail_graph import DefinitionError, Graph, compile_workflow, downstream
 
-from handrail_gateway.answers import parsed
+from handrail_gateway.answers import Answer, parsed
 from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
+from handrail_gateway.definitions import find_version
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.problems import Problem, conflict, invalid, not_found
-from handrail_gateway.schemas import BulkRequest, Filter, ForkRequest
+from handrail_gateway.schemas import BulkRequest, ControlRequest, Filter, ForkRequest
 from handrail_gateway.steering import check, retried
 from handrail_gateway.streaming import TERMINAL
 
@@ -41,12 +42,24 @@ async def send(gateway: Gateway, caller: Caller, row: Row, request: str, action:
     await gateway.publisher.publish(EXECUTION_CONTROLLED, row["execution_id"], message)
 
 
+async def steer(
+    gateway: Gateway, caller: Caller, row: Row, action: str, body: ControlRequest, request: str, key: str | None,
+    **fields: Any,
+) -> None:  # fmt: skip
+    """Sends what a route was asked for, unless its key was used before for something else."""
+    gateway.recent.check(request, key, body.model_dump(mode="json"))
+    await send(gateway, caller, row, request, action, reason=body.reason, **fields)
+
+
+def accepted(row: Row, request: str) -> Answer:
+    """What every control answers: it was asked for, and this is how the execution was seen last."""
+    told = {name: row[name] for name in ("execution_id", "workflow_id", "status")}
+    return Answer({**told, "request_id": request}, 202)
+
+
 async def graph_of(gateway: Gateway, caller: Caller, workflow_id: str, version: int) -> Graph:
     """Raises a 404 `Problem` for a version that is not there, and a 409 for one that compiles no more."""
-    whose = (caller.organization_id, caller.project_id, workflow_id)
-    row = await gateway.database.row("workflow_version", *whose, version)
-    if row is None:
-        raise not_found("version of the workflow", f"{workflow_id}@{version}")
+    row = await find_version(gateway, caller, workflow_id, version)
     try:
         return await asyncio.to_thread(compile_workflow, parsed(row["definition"]))
     except DefinitionError as error:

@@ -8,8 +8,8 @@ from typing import Any
 from handrail_contracts.envelope import utc
 from handrail_contracts.ids import derive
 from handrail_contracts.topics import WORKFLOW_DEFINED
-from handrail_contracts.workflows import RolloutSet, WorkflowDefined
-from handrail_graph import DefinitionError, TriggerParameters, compile_workflow
+from handrail_contracts.workflows import RolloutSet, WorkflowDefined, rolled_out
+from handrail_graph import DefinitionError, compile_workflow, trigger_of
 
 from handrail_gateway.answers import parsed
 from handrail_gateway.auth import Caller
@@ -61,11 +61,8 @@ async def version_to_start(gateway: Gateway, caller: Caller, workflow_id: str, e
         version: int = (await newest(gateway, caller, workflow_id))["version"]
         shared = await rollout(gateway, caller, workflow_id)
         if shared is not None:
-            told = RolloutSet(
-                event_id="-", occurred_at=shared["updated_at"], workflow_id=workflow_id, stable=shared["stable"],
-                canary=shared["canary"], percent=shared["percent"],
-            )  # fmt: skip
-            version = told.version_for(execution_id) or version
+            terms = (shared["stable"], shared["canary"], shared["percent"])
+            version = rolled_out(execution_id, *terms) or version
     except Problem as problem:
         seen = gateway.known.get(caller, workflow_id)
         if problem.code != "DATABASE_UNAVAILABLE" or seen is None:
@@ -74,20 +71,13 @@ async def version_to_start(gateway: Gateway, caller: Caller, workflow_id: str, e
     return version
 
 
-def _may_have_trigger(document: Document) -> bool:
-    steps = document.get("steps")
-    among = steps if isinstance(steps, list) else ()
-    return "trigger" in document or any(isinstance(s, dict) and s.get("step_type") == "trigger" for s in among)
-
-
-async def trigger_of(document: Document) -> TriggerParameters | None:
-    """How the workflow starts; None if it says nothing, or no longer compiles."""
-    if not _may_have_trigger(document):
-        return None
-    try:
-        return (await asyncio.to_thread(compile_workflow, document)).trigger
-    except DefinitionError:
-        return None
+async def find_version(gateway: Gateway, caller: Caller, workflow_id: str, version: int) -> Row:
+    """A version; a 404 `Problem` if there is none of that number."""
+    whose = (caller.organization_id, caller.project_id, workflow_id)
+    row = await gateway.database.row("workflow_version", *whose, version)
+    if row is None:
+        raise not_found("version of the workflow", f"{workflow_id}@{version}")
+    return row
 
 
 async def rollout(gateway: Gateway, caller: Caller, workflow_id: str) -> Row | None:
@@ -119,13 +109,22 @@ async def create(gateway: Gateway, caller: Caller, document: Document, key: str 
     gateway.recent.check(workflow_id, key, document)
     message = _message(gateway, caller, workflow_id, 1, document, derive(workflow_id, WORKFLOW_DEFINED, 1))
     shown = await _publish(gateway, message)
-    await follow_trigger(gateway, caller, workflow_id, message.event_id, await trigger_of(document), had=False)
+    await follow_trigger(gateway, caller, workflow_id, message.event_id, trigger_of(document), had=False)
     if not shown:
         # Nobody else can have this id, so the acknowledgement is enough; reads will wait for the projector.
         return _row_of(message)
     if key is not None and (saved := await gateway.database.row("workflow_version", *whose, 1)) is not None:
         return _same(saved, document)
     return _row_of(message)
+
+
+async def save(gateway: Gateway, caller: Caller, workflow_id: str, document: Document, key: str | None) -> Row:
+    """Checks the document, saves it as the next version, and gives its row."""
+    await check(gateway, caller, document)
+    row = await save_next(gateway, caller, workflow_id, document, key)
+    if row is None:
+        raise not_found("workflow", workflow_id)
+    return row
 
 
 async def save_next(
@@ -157,8 +156,8 @@ async def save_next(
             "VERSION_CONFLICT", f"Somebody else saved version {message.version} first; look at it and try again."
         )
     gateway.known.remember(caller, workflow_id, message.version if message.active else None)
-    had = await trigger_of(parsed(current["definition"]))
-    trigger = None if document is None else await trigger_of(document)
+    had = trigger_of(parsed(current["definition"]))
+    trigger = None if document is None else trigger_of(document)
     timed = had is not None and had.timetable is not None
     await follow_trigger(gateway, caller, workflow_id, event_id, trigger, had=timed)
     return await _saved(gateway, caller, workflow_id, done, document)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from handrail_graph import CHOOSING, EDITABLE
+
 from handrail_gateway.problems import Problem, conflict
 from handrail_gateway.streaming import TERMINAL
 
@@ -10,8 +12,6 @@ Json = Mapping[str, Any]
 UNDER_WAY = ("running", "waiting", "retrying", "blocked")
 OF_STEPS = ("retry", "skip", "edit", "rewind")
 NOT_PAUSED = ("retry", "edit", "rewind", "migrate")
-EDITABLE = ("agent_execution", "tool_call", "api_call", "sub_workflow", "human_approval", "delay")
-UNSKIPPABLE = ("condition", "switch")
 
 
 def check(action: str, execution: Json, steps: Iterable[Json] = (), step_id: str = "") -> None:
@@ -44,7 +44,7 @@ def _of_step(action: str, step: Json) -> Problem | None:
             return conflict("NOT_RETRYABLE", detail)
         case "skip" if status not in UNDER_WAY:
             return conflict("NOT_SKIPPABLE", f"Step {name!r} is {status}; only one that is under way can be skipped.")
-        case "skip" if kind in UNSKIPPABLE:
+        case "skip" if kind in CHOOSING:
             detail = f"Step {name!r} ({kind}) chooses a branch, and nobody can say which it would take. Rewind to it instead."
             return conflict("NOT_SKIPPABLE", detail)
         case "edit" if status not in UNDER_WAY or kind not in EDITABLE:

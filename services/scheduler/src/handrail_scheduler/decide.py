@@ -7,7 +7,7 @@ reads it. A late or repeated input decides nothing, so a decision is safe to mee
 from handrail_contracts.admission import Admission, AdmissionDecided
 from handrail_contracts.approvals import ApprovalDecided
 from handrail_contracts.control import ExecutionControlled
-from handrail_contracts.envelope import ErrorInfo, utc
+from handrail_contracts.envelope import ErrorInfo, tenant_of, utc
 from handrail_contracts.execution_events import (
     ExecutionAdmitted,
     ExecutionFailed,
@@ -32,9 +32,7 @@ def start(decision: Decision, message: WorkflowStarted, version: int, admissions
     decision.say(
         ExecutionStarted,
         workflow_version=version,
-        user_id=message.user_id,
-        organization_id=message.organization_id,
-        project_id=message.project_id,
+        **tenant_of(message),
         session_id=message.session_id,
         trigger=message.trigger,
         input=message.input,
@@ -94,9 +92,7 @@ def reject(state: Execution, message: WorkflowStarted, error: ErrorInfo, emit: E
     emit(
         ExecutionRejected(
             n=state.n + 1,
-            user_id=message.user_id,
-            organization_id=message.organization_id,
-            project_id=message.project_id,
+            **tenant_of(message),
             input=message.input if keep_input else None,
             error=error,
             parent=message.parent,
@@ -109,9 +105,7 @@ def never_began(state: Execution, message: ExecutionControlled, emit: Emit) -> N
     emit(
         ExecutionRejected(
             n=state.n + 1,
-            user_id=message.user_id,
-            organization_id=message.organization_id,
-            project_id=message.project_id,
+            **tenant_of(message),
             error=ErrorInfo(code="CANCELLED", message=message.reason),
         )
     )

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from handrail_contracts.envelope import ErrorInfo, JsonObject, Tenant
+from handrail_contracts.envelope import ErrorInfo, Tenant
 from handrail_contracts.workflows import RolloutSet, WorkflowDefined
-from handrail_graph import DefinitionError, Graph, TriggerParameters, compile_workflow
+from handrail_graph import DefinitionError, Graph, TriggerParameters, compile_workflow, may_have_trigger
 
 
 @dataclass(slots=True)
@@ -38,13 +38,6 @@ def _compile(defined: WorkflowDefined) -> Graph | ErrorInfo:
         return ErrorInfo(code="INVALID_WORKFLOW", message=f"{where}: {problem.path}: {problem.message}")
 
 
-def _may_wait_for_events(definition: JsonObject) -> bool:
-    """Whether it is worth compiling to see: a trigger beside the steps, or one among them."""
-    steps = definition.get("steps")
-    among = steps if isinstance(steps, list) else ()
-    return "trigger" in definition or any(isinstance(s, dict) and s.get("step_type") == "trigger" for s in among)
-
-
 class Definitions:
     """A table that only gains entries: the first message of a (workflow, version) wins, for ever.
 
@@ -65,7 +58,7 @@ class Definitions:
         if place not in self._versions:
             self._versions[place] = Definition(defined)
             self._newest[defined.workflow_id] = max(defined.version, self._newest.get(defined.workflow_id, 0))
-            if _may_wait_for_events(defined.definition):
+            if may_have_trigger(defined.definition):
                 whose = (defined.organization_id, defined.project_id)
                 self._by_events.setdefault(whose, {})[defined.workflow_id] = None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from handrail_contracts import topics
-from handrail_contracts.envelope import utc
+from handrail_contracts.envelope import tenant_of, utc
 from handrail_contracts.ids import derive
 from handrail_contracts.journal import Record
 from handrail_contracts.schedule_events import EventMatched
@@ -42,9 +42,7 @@ def decide(
                 event_type=message.type,
                 source=message.source,
                 data=message.data,
-                user_id=message.user_id,
-                organization_id=message.organization_id,
-                project_id=message.project_id,
+                **tenant_of(message),
                 started={workflow_id: derive(message.event_id, workflow_id) for workflow_id in found},
                 versions=found,
             )
@@ -69,9 +67,7 @@ def react(event: EventMatched, record: Record) -> Iterable[Outgoing]:
             execution_id=execution_id,
             workflow_id=workflow_id,
             workflow_version=event.versions[workflow_id],
-            user_id=event.user_id,
-            organization_id=event.organization_id,
-            project_id=event.project_id,
+            **tenant_of(event),
             input=event.data,
             trigger={"type": "event", "event": event.event_type, "source": event.source},
         )

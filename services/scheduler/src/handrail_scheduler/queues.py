@@ -20,12 +20,14 @@ from handrail_contracts.admission import (
     QueueLeft,
     QueueRefused,
 )
-from handrail_contracts.control import ExecutionControlled
+from handrail_contracts.envelope import tenant_of
 from handrail_contracts.ids import derive
 from handrail_contracts.journal import Record
 from handrail_contracts.workflows import WorkflowStarted
-from handrail_graph import Concurrency, Graph
+from handrail_graph import Concurrency, Graph, user_input
 from handrail_runtime.machine.core import Kind, Outgoing
+
+from handrail_scheduler.cancelling import cancellation
 
 PACKED = b"Q"
 """What the bytes of a packed queue begin with."""
@@ -79,11 +81,7 @@ def admissions_of(graph: Graph, message: WorkflowStarted, tenant_limit: int) -> 
 
 
 def _of_workflow(limits: Concurrency, message: WorkflowStarted) -> Admission:
-    given = message.input
-    scope = {
-        "input": given, "context": message.context,
-        "user_input": given.get("message", given) if isinstance(given, dict) else given,
-    }  # fmt: skip
+    scope = {"input": message.input, "context": message.context, "user_input": user_input(message.input)}
     key = None if limits.key is None else limits.key.render(scope)
     whose = (message.organization_id, message.project_id, message.workflow_id)
     name = derive("queue", *whose, orjson.dumps(key, option=orjson.OPT_SORT_KEYS).decode())
@@ -109,7 +107,7 @@ def decide(state: Queue, message: Any, emit: Callable[[Any], None]) -> None:
 
 def _enter(state: Queue, message: AdmissionRequested, emit: Callable[[Any], None]) -> None:
     wanted = message.admission
-    whose = {name: getattr(message, name) for name in ("user_id", "organization_id", "project_id")}
+    whose = tenant_of(message)
     full = len(state.running) >= wanted.limit
     if full and wanted.on_conflict == "reject":
         whose_key = "of this workflow" if wanted.key is None else f"with the key {wanted.key!r}"
@@ -173,17 +171,13 @@ def react(state: Queue, event: QueueEvent, record: Record) -> Iterable[Outgoing]
             return ()
 
 
-def _tenant(state: Queue) -> dict[str, str]:
-    return {name: getattr(state, name) for name in ("user_id", "organization_id", "project_id")}
-
-
 def _answer(state: Queue, execution_id: str, record: Record, *, admitted: bool, reason: str = "") -> Outgoing:
     message = AdmissionDecided(
         event_id=derive(execution_id, "admission", state.execution_id, admitted),
         occurred_at=record.at,
         execution_id=execution_id,
         workflow_id=state.workflow_id,
-        **_tenant(state),
+        **tenant_of(state),
         queue_id=state.execution_id,
         admitted=admitted,
         reason=reason,
@@ -192,9 +186,7 @@ def _answer(state: Queue, execution_id: str, record: Record, *, admitted: bool, 
 
 
 def _cancellation(state: Queue, run: str, newer: str, record: Record) -> Outgoing:
-    message = ExecutionControlled(
-        event_id=derive(run, "cancelled for", newer), occurred_at=record.at, execution_id=run,
-        workflow_id=state.workflow_id, **_tenant(state), action="cancel",
-        reason=f"execution {newer} of the same concurrency key took its place",
-    )  # fmt: skip
-    return Outgoing(Kind.FACT, topics.EXECUTION_CONTROLLED, run, message)
+    reason = f"execution {newer} of the same concurrency key took its place"
+    return cancellation(
+        state, run, state.workflow_id, record, event_id=derive(run, "cancelled for", newer), reason=reason
+    )

@@ -6,8 +6,7 @@ from typing import Any
 from handrail_contracts import topics
 from handrail_contracts.admission import Admission, AdmissionReleased, AdmissionRequested
 from handrail_contracts.approvals import ApprovalRequested, ApprovalWithdrawn
-from handrail_contracts.control import ExecutionControlled
-from handrail_contracts.envelope import ErrorInfo, Tenant, utc
+from handrail_contracts.envelope import ErrorInfo, tenant_of, utc
 from handrail_contracts.execution_events import (
     AnyExecutionEvent,
     ExecutionAdmitted,
@@ -31,6 +30,7 @@ from handrail_contracts.workflows import ChildEnded, LifecycleMetadata, Parent, 
 from handrail_graph import AgentParameters, Graph, Node, StepType, SubWorkflowParameters, ToolParameters
 from handrail_runtime.machine.core import Kind, Outgoing
 
+from handrail_scheduler.cancelling import cancellation
 from handrail_scheduler.identifiers import gate_id, request_id
 from handrail_scheduler.state import Execution, Step, StepStatus
 
@@ -97,9 +97,7 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
         occurred_at=utc(step.started_at),
         execution_id=state.execution_id,
         workflow_id=state.workflow_id,
-        user_id=state.user_id,
-        organization_id=state.organization_id,
-        project_id=state.project_id,
+        **tenant_of(state),
         partition=partition,
         step_id=node.id,
         run_id=run,
@@ -134,9 +132,7 @@ def _approval(node: Node, state: Execution, step: Step) -> Outgoing:
         occurred_at=utc(step.started_at),
         execution_id=state.execution_id,
         workflow_id=state.workflow_id,
-        user_id=state.user_id,
-        organization_id=state.organization_id,
-        project_id=state.project_id,
+        **tenant_of(state),
         approval_id=gate_id(run, step.attempt),
         step_id=node.id,
         approvers=tuple(step.input["approvers"]),
@@ -164,15 +160,11 @@ def _withdrawal(state: Execution, step_id: str, record: Record) -> Outgoing:
         occurred_at=record.at,
         execution_id=state.execution_id,
         workflow_id=state.workflow_id,
-        **_tenant(state),
+        **tenant_of(state),
         approval_id=gate,
         reason="the execution waits for it no more",
     )
     return Outgoing(Kind.NOTICE, topics.APPROVAL_REQUESTED, state.execution_id, message)
-
-
-def _tenant(state: Execution) -> dict[str, str]:
-    return {name: getattr(state, name) for name in Tenant.model_fields}
 
 
 def _child(node: Node, state: Execution, event: StepStarted) -> Outgoing:
@@ -187,7 +179,7 @@ def _child(node: Node, state: Execution, event: StepStarted) -> Outgoing:
         execution_id=child,
         workflow_id=node.parameters.workflow_id,
         workflow_version=node.parameters.version,
-        **_tenant(state),
+        **tenant_of(state),
         input=event.input,
         context=state.context,
         trigger={"type": "workflow", "execution_id": state.execution_id, "step_id": node.id},
@@ -200,17 +192,15 @@ def _child(node: Node, state: Execution, event: StepStarted) -> Outgoing:
 def _cancellation(node: Node, state: Execution, record: Record) -> Outgoing:
     assert isinstance(node.parameters, SubWorkflowParameters)
     child = request_id(state.run_id(node.id), state.steps[node.id].attempt)
-    message = ExecutionControlled(
+    return cancellation(
+        state,
+        child,
+        node.parameters.workflow_id,
+        record,
         event_id=derive(child, "cancelled by parent"),
-        occurred_at=record.at,
-        execution_id=child,
-        workflow_id=node.parameters.workflow_id,
-        **_tenant(state),
-        action="cancel",
         reason=f"execution {state.execution_id} waits for it no more",
         parent_id=state.execution_id,
     )
-    return Outgoing(Kind.FACT, topics.EXECUTION_CONTROLLED, child, message)
 
 
 def _asked_for_admission(state: Execution, admission: Admission, record: Record) -> Outgoing:
@@ -219,7 +209,7 @@ def _asked_for_admission(state: Execution, admission: Admission, record: Record)
         occurred_at=record.at,
         execution_id=admission.queue_id,
         workflow_id=state.workflow_id,
-        **_tenant(state),
+        **tenant_of(state),
         requester_id=state.execution_id,
         admission=admission,
     )
@@ -232,7 +222,7 @@ def _released(state: Execution, queue_id: str, record: Record) -> Outgoing:
         occurred_at=record.at,
         execution_id=queue_id,
         workflow_id=state.workflow_id,
-        **_tenant(state),
+        **tenant_of(state),
         requester_id=state.execution_id,
     )
     return Outgoing(Kind.FACT, topics.ADMISSION, queue_id, message)
@@ -244,9 +234,7 @@ def _told_parent(parent: dict[str, Any], ended: Any) -> Outgoing:
         occurred_at=ended.occurred_at,
         execution_id=parent["execution_id"],
         workflow_id=ended.workflow_id,
-        user_id=ended.user_id,
-        organization_id=ended.organization_id,
-        project_id=ended.project_id,
+        **tenant_of(ended),
         child_id=ended.execution_id,
         step_id=parent["step_id"],
         run_id=parent["run_id"],
@@ -269,9 +257,7 @@ def _ended(graph: Graph | None, state: Execution, event: Any, record: Record) ->
         execution_id=state.execution_id,
         workflow_id=record.workflow_id,
         workflow_version=state.version,
-        user_id=source.user_id,
-        organization_id=source.organization_id,
-        project_id=source.project_id,
+        **tenant_of(source),
         metadata=LifecycleMetadata(
             task_count=len(state.steps),
             duration_seconds=round(record.at.timestamp() - began, 6),

@@ -6,13 +6,11 @@ The rules are those of executions: `decide` says events, `evolve` alone changes 
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import orjson
 from handrail_contracts import topics
-from handrail_contracts.control import ExecutionControlled
-from handrail_contracts.envelope import utc
+from handrail_contracts.envelope import tenant_of, utc
 from handrail_contracts.ids import derive
 from handrail_contracts.journal import Record
 from handrail_contracts.schedule_events import (
@@ -26,6 +24,8 @@ from handrail_contracts.triggers import SCHEDULE_PREFIX, ScheduleDefined, Timeta
 from handrail_contracts.workflows import ChildEnded, Parent, WorkflowStarted
 from handrail_graph import TimetableError, check_timetable, next_due
 from handrail_runtime.machine.core import Kind, Outgoing, Refused, Timer, TimerDue
+
+from handrail_scheduler.cancelling import cancellation
 
 PACKED = b"S"
 """What the bytes of a packed schedule begin with; those of an execution never do."""
@@ -101,22 +101,24 @@ def _define(state: Schedule, message: ScheduleDefined, now: float, emit: Callabl
         raise Refused("INVALID_SCHEDULE", str(error)) from error
     due = None if message.paused else next_due(message.timetable, utc(now))
     fields = ("workflow_version", "timetable", "input", "context", "overlap", "missed", "paused")
-    whose = ("user_id", "organization_id", "project_id")
-    emit(ScheduleSet(n=state.n + 1, next_due=due, **{name: getattr(message, name) for name in (*fields, *whose)}))
+    said = {name: getattr(message, name) for name in fields}
+    emit(ScheduleSet(n=state.n + 1, next_due=due, **said, **tenant_of(message)))
 
 
 def _fire(state: Schedule, now: float, emit: Callable[[Any], None]) -> None:
     """Every due time up to now gets its run, or the reason why not."""
-    timetable, latest = Timetable.model_validate(state.timetable), _latest_due(state, now)
+    timetable = Timetable.model_validate(state.timetable)
     for _ in range(CAUGHT_UP_AT_ONCE):
         due = state.next_due
         if due is None or due > now:
             return
-        if now - due > LATE_SECONDS and state.missed != "run_all" and (state.missed == "skip" or due < latest):
-            reason = f"missed by {now - due:.0f} s"
-            following = next_due(timetable, utc(max(due, latest - 1)))
-            _say_fired(state, due, "skipped", emit, reason=reason, following=following)
-            continue
+        if now - due > LATE_SECONDS and state.missed != "run_all":
+            latest = _latest_due(timetable, due, now)
+            if state.missed == "skip" or due < latest:
+                reason = f"missed by {now - due:.0f} s"
+                following = next_due(timetable, utc(max(due, latest - 1)))
+                _say_fired(state, due, "skipped", emit, reason=reason, following=following)
+                continue
         following = next_due(timetable, utc(due))
         if not state.open or state.overlap == "allow":
             _say_fired(state, due, "started", emit, following=following)
@@ -129,9 +131,8 @@ def _fire(state: Schedule, now: float, emit: Callable[[Any], None]) -> None:
             _say_fired(state, due, "skipped", emit, reason=reason, following=following)
 
 
-def _latest_due(state: Schedule, now: float) -> float:
-    """The latest due time that has come, found from a minute, an hour, ... before now; `next_due` if none is later."""
-    timetable, first = Timetable.model_validate(state.timetable), state.next_due or now
+def _latest_due(timetable: Timetable, first: float, now: float) -> float:
+    """The latest due time that has come, found from a minute, an hour, ... before now; `first` if none is later."""
     span = LATE_SECONDS
     while now - span > first:
         found = next_due(timetable, utc(now - span))
@@ -215,9 +216,7 @@ def _start(state: Schedule, event: ScheduleFired, record: Record) -> Outgoing:
         execution_id=run,
         workflow_id=state.workflow_id,
         workflow_version=state.version,
-        user_id=state.user_id,
-        organization_id=state.organization_id,
-        project_id=state.project_id,
+        **tenant_of(state),
         input=state.input,
         context=state.context,
         trigger={
@@ -231,19 +230,15 @@ def _start(state: Schedule, event: ScheduleFired, record: Record) -> Outgoing:
 
 
 def _cancellation(state: Schedule, run: str, record: Record) -> Outgoing:
-    message = ExecutionControlled(
+    return cancellation(
+        state,
+        run,
+        state.workflow_id,
+        record,
         event_id=derive(run, "the next run took its place"),
-        occurred_at=record.at,
-        execution_id=run,
-        workflow_id=state.workflow_id,
-        user_id=state.user_id,
-        organization_id=state.organization_id,
-        project_id=state.project_id,
-        action="cancel",
         reason="the next run of its schedule took its place",
         parent_id=state.execution_id,
     )
-    return Outgoing(Kind.FACT, topics.EXECUTION_CONTROLLED, run, message)
 
 
 def timers(event: ScheduleEvent) -> Iterable[Timer]:
@@ -254,13 +249,3 @@ def timers(event: ScheduleEvent) -> Iterable[Timer]:
 
 def live_timers(state: Schedule) -> Iterable[Timer]:
     return () if state.next_due is None else (Timer(state.next_due, "due"),)
-
-
-def upcoming(timetable: Timetable, after: float, count: int) -> list[float]:
-    """The next due times."""
-    found: list[float] = []
-    moment = utc(after)
-    while len(found) < count and (due := next_due(timetable, moment)) is not None:
-        found.append(due.timestamp())
-        moment = due + timedelta(microseconds=1)
-    return found

@@ -12,7 +12,7 @@ from handrail_contracts.execution_events import (
     StepSteered,
     VersionChanged,
 )
-from handrail_graph import Graph, unplaced
+from handrail_graph import CHOOSING, EDITABLE, Graph, unplaced
 
 from handrail_scheduler.advance import advance, enter, within
 from handrail_scheduler.decision import ALIVE, MOVING, Decision
@@ -21,13 +21,11 @@ from handrail_scheduler.state import UNDER_WAY, Execution, Status, StepStatus
 
 SIGNALS_KEPT = 1000
 """Signals that nobody waits for yet; more are refused, so that nobody fills the state with them."""
-UNSKIPPABLE = ("condition", "switch")
-EDITABLE = ("agent_execution", "tool_call", "api_call", "sub_workflow", "human_approval", "delay")
 Edit = Callable[[Decision, str, Any, Any], None]
 
 
 def controlled(decision: Decision, message: ExecutionControlled, edit: Edit) -> None:
-    """Once: a wish that comes again with the same id changes nothing."""
+    """Once: a wish that comes again with the same id changes nothing. For `migrate` there is a function of its own."""
     if message.event_id not in decision.state.requests:
         _ACTIONS[message.action](decision, message, edit)
 
@@ -110,7 +108,7 @@ def _skip(decision: Decision, message: ExecutionControlled, edit: Edit) -> None:
     step = decision.state.steps.get(message.step_id)
     if decision.state.status not in ALIVE or step is None or step.status not in UNDER_WAY:
         return
-    if decision.graph.nodes[message.step_id].type in UNSKIPPABLE:
+    if decision.graph.nodes[message.step_id].type in CHOOSING:
         return
     give_up(decision, within(decision.state, message.step_id))
     _steer(decision, message)
@@ -167,10 +165,6 @@ def _was_needless(state: Execution, step_id: str) -> bool:
     return step is not None and step.status in (StepStatus.CANCELLED, StepStatus.SKIPPED)
 
 
-def _migrate(decision: Decision, message: ExecutionControlled, edit: Edit) -> None:
-    """Decided by `migrate`, which knows the other version."""
-
-
 def migrate(decision: Decision, message: ExecutionControlled, new: Graph) -> None:
     """Goes on with another version, if each step that has begun has its place there."""
     state = decision.state
@@ -201,5 +195,4 @@ _ACTIONS: Mapping[str, Callable[[Decision, ExecutionControlled, Edit], None]] = 
     "skip": _skip,
     "edit": _edit,
     "rewind": _rewind,
-    "migrate": _migrate,
 }

@@ -25,6 +25,7 @@ from handrail_graph import (
     TransformParameters,
     prefix_of,
     turn_of,
+    user_input,
 )
 
 from handrail_scheduler.decision import Decision
@@ -74,11 +75,6 @@ def _turn(decision: Decision, step_id: str) -> dict[str, Any] | None:
     seen = {"index": turn, "item": None if items is None else items[turn], "last": last}
     outer = _turn(decision, loop_id)
     return seen if outer is None else {**seen, "outer": outer}
-
-
-def _user_input(given: Any) -> Any:
-    """What the user said: the input's message, or the whole input where it has none."""
-    return given.get("message", given) if isinstance(given, dict) else given
 
 
 def _seen(state: Execution, step_id: str) -> dict[str, Any]:
@@ -142,7 +138,7 @@ def _deadline(decision: Decision, node: Node) -> datetime | None:
 
 _SEEN: Mapping[str, Callable[[Decision, Node], Any]] = {
     "input": lambda decision, node: decision.state.input,
-    "user_input": lambda decision, node: _user_input(decision.state.input),
+    "user_input": lambda decision, node: user_input(decision.state.input),
     "context": lambda decision, node: decision.state.context,
     "previous_output": lambda decision, node: _previous_output(decision.state, node),
     "loop": lambda decision, node: _turn(decision, node.id) or {},

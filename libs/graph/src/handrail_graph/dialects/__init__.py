@@ -5,8 +5,10 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from handrail_graph.dialects import definition, dependencies, steps, tasks
-from handrail_graph.graph import Graph
-from handrail_graph.problems import DefinitionError, Problem
+from handrail_graph.dialects.common import document_trigger
+from handrail_graph.graph import Graph, StepType, TriggerParameters
+from handrail_graph.parameters import read_trigger
+from handrail_graph.problems import DefinitionError, Problem, Problems
 
 MAX_BYTES = 900 * 1024
 MAX_DEPTH = 32
@@ -30,6 +32,25 @@ def compile_workflow(document: Mapping[str, Any], *, known_agents: Container[str
         if recognises(document):
             return compile_document(document, known_agents)
     raise DefinitionError((_unknown_dialect(document),))
+
+
+def may_have_trigger(document: Mapping[str, Any]) -> bool:
+    """Whether it is worth a closer look: a trigger beside the steps, or one among them."""
+    return "trigger" in document or _trigger_step(document) is not None
+
+
+def trigger_of(document: Mapping[str, Any]) -> TriggerParameters | None:
+    """How a workflow that compiles starts, read without compiling the rest; None if it says nothing."""
+    problems, step = Problems(), _trigger_step(document)
+    inside = None if step is None else read_trigger(step.get("parameters") or {}, "", problems)
+    trigger = inside or document_trigger(document, problems)
+    return None if problems.found else trigger
+
+
+def _trigger_step(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    steps = document.get("steps")
+    among = steps if isinstance(steps, list) else ()
+    return next((s for s in among if isinstance(s, dict) and s.get("step_type") == StepType.TRIGGER), None)
 
 
 def _check_bounds(document: Mapping[str, Any]) -> None:

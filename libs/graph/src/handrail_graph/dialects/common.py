@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handrail_graph.build import MAX_STEPS
-from handrail_graph.graph import Concurrency, StepType, TriggerParameters
-from handrail_graph.parameters import READERS
+from handrail_graph.graph import Concurrency, TriggerParameters
+from handrail_graph.parameters import read_trigger
 from handrail_graph.problems import Problems, shown
 from handrail_graph.templates import compile_template
 
@@ -48,8 +48,7 @@ def document_trigger(document: Mapping[str, Any], problems: Problems) -> Trigger
     }
     if given["kind"] == "event" and "event" not in given and _ID.fullmatch(str(given.get("condition", ""))):
         given["event"] = given.pop("condition")
-    read = READERS[StepType.TRIGGER].read(given, "trigger.", problems)
-    return read if isinstance(read, TriggerParameters) else None
+    return read_trigger(given, "trigger.", problems)
 
 
 def document_concurrency(document: Mapping[str, Any], problems: Problems) -> Concurrency | None:

@@ -7,7 +7,7 @@ from handrail_graph.build import build, read_retry
 from handrail_graph.dialects.common import SHOWN, StepIds, document_concurrency, document_name, document_trigger, items
 from handrail_graph.dialects.loops import Outside, loop_parameters
 from handrail_graph.drafts import Draft
-from handrail_graph.graph import Graph, Node, Parameters, StepType
+from handrail_graph.graph import CHOOSING, Graph, Node, Parameters, StepType
 from handrail_graph.parameters import READERS, TEN_YEARS, read_cases
 from handrail_graph.problems import Problems, closest, shown
 
@@ -18,7 +18,6 @@ STEP_FIELDS = (
 )  # fmt: skip
 ON_ERROR = ("fail", "continue", "wait")
 LOOP_FIELDS = ("over", "until", "steps", "max_parallel", "max_iterations")
-BRANCHING = (StepType.CONDITION, StepType.SWITCH)
 OWN_TIMEOUT = (
     StepType.AGENT_EXECUTION,
     StepType.TOOL_CALL,
@@ -135,7 +134,7 @@ def _step_type(raw: Mapping[str, Any], path: str, problems: Problems) -> StepTyp
 
 def _else_steps(raw: Mapping[str, Any], kind: StepType, path: str, problems: Problems) -> tuple[str, ...]:
     targets = problems.texts(raw, "else_steps", f"{path}.")
-    if targets and kind not in BRANCHING:
+    if targets and kind not in CHOOSING:
         message = f"only a condition or a switch has else_steps; this step is a {kind}"
         problems.add(f"{path}.else_steps", "misplaced", message)
         return ()

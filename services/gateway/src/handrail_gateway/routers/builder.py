@@ -183,8 +183,4 @@ async def _document(gateway: Gateway, caller: Caller, workflow_id: str) -> Docum
 async def _save(
     gateway: Gateway, caller: Caller, workflow_id: str, document: Document, key: str | None, status: int = 200
 ) -> Answer:
-    await definitions.check(gateway, caller, document)
-    row = await definitions.save_next(gateway, caller, workflow_id, document, key)
-    if row is None:
-        raise not_found("workflow", workflow_id)
-    return Answer(detail(row), status)
+    return Answer(detail(await definitions.save(gateway, caller, workflow_id, document, key)), status)

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 
 from handrail_gateway.answers import Answer, parsed, renamed
 from handrail_gateway.auth import Caller
-from handrail_gateway.controls import filter_arguments, send
+from handrail_gateway.controls import accepted, filter_arguments, steer
 from handrail_gateway.database import Row
 from handrail_gateway.differences import differences
 from handrail_gateway.executions import find
@@ -215,6 +215,18 @@ async def cancel_execution(
     return await _control(gateway, caller, execution_id, "cancel", body or ControlRequest(), key)
 
 
+@router.post("/{execution_id}/terminate", status_code=202, response_model=ControlAccepted)
+async def terminate_execution(
+    execution_id: ExecutionId,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    body: ControlRequest | None = None,
+    key: Key = None,
+) -> Answer:
+    """Ends it at once: unlike a cancel, nothing that it did is undone."""
+    return await _control(gateway, caller, execution_id, "terminate", body or ControlRequest(), key)
+
+
 @router.post("/{execution_id}/pause", status_code=202, response_model=ControlAccepted)
 async def pause_execution(
     execution_id: ExecutionId,
@@ -256,7 +268,7 @@ async def _control(
     gateway: Gateway,
     caller: Caller,
     execution_id: str,
-    action: Literal["cancel", "pause", "resume", "signal"],
+    action: Literal["cancel", "terminate", "pause", "resume", "signal"],
     body: ControlRequest,
     key: str | None,
     signal: str = "",
@@ -265,11 +277,9 @@ async def _control(
     request = request_id(caller, f"executions/{execution_id}/{action}/{signal}", key)
     if action != "cancel" or found["status"] != "cancelled":
         check(action, found)
-        gateway.recent.check(request, key, body.model_dump())
         data = body.data if isinstance(body, SignalRequest) else None
-        await send(gateway, caller, found, request, action, reason=body.reason, signal=signal, data=data)
-    answer = {"execution_id": execution_id, "workflow_id": found["workflow_id"], "status": found["status"]}
-    return Answer({**answer, "request_id": request}, 202)
+        await steer(gateway, caller, found, action, body, request, key, signal=signal, data=data)
+    return accepted(found, request)
 
 
 @router.get(

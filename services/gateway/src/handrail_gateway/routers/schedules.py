@@ -1,12 +1,11 @@
 """Schedules: workflows that start again and again."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 from handrail_contracts.envelope import utc
 from handrail_contracts.triggers import Timetable
-from handrail_graph import next_due
+from handrail_graph import upcoming
 
 from handrail_gateway import definitions, scheduling
 from handrail_gateway.answers import Answer, parsed, renamed
@@ -60,12 +59,8 @@ async def list_upcoming(
 ) -> Answer:
     """The next due times from now, whether or not it is paused."""
     row = await scheduling.find(gateway, caller, schedule_id)
-    timetable, moment = Timetable.model_validate(parsed(row["timetable"])), utc(gateway.now())
-    due: list[datetime] = []
-    while len(due) < count and (following := next_due(timetable, moment)) is not None:
-        due.append(following)
-        moment = following
-    return Answer({"due": due})
+    timetable = Timetable.model_validate(parsed(row["timetable"]))
+    return Answer({"due": upcoming(timetable, utc(gateway.now()), count)})
 
 
 @router.put("/{schedule_id}", response_model=Schedule)

@@ -49,19 +49,6 @@ async def bulk_control(body: BulkRequest, gateway: GatewayDep, caller: CallerDep
     return Answer(answer, 200 if body.dry_run else 202)
 
 
-@router.post("/{execution_id}/terminate", status_code=202, response_model=ControlAccepted)
-async def terminate_execution(
-    execution_id: ExecutionId,
-    gateway: GatewayDep,
-    caller: CallerDep,
-    body: ControlRequest | None = None,
-    key: Key = None,
-) -> Answer:
-    """Ends it at once: unlike a cancel, nothing that it did is undone."""
-    row = await _row(gateway, caller, execution_id)
-    return await _steer(gateway, caller, row, "terminate", body or ControlRequest(), key)
-
-
 @router.post("/{execution_id}/retry", status_code=202, response_model=ControlAccepted | Forked)
 async def retry_execution(
     execution_id: ExecutionId, gateway: GatewayDep, caller: CallerDep, body: RetryRequest | None = None, key: Key = None
@@ -150,12 +137,9 @@ async def _steer(
     gateway: Gateway, caller: Caller, row: Row, action: str, body: ControlRequest, key: str | None, **fields: Any
 ) -> Answer:
     check(action, row, parsed(row["steps"]), fields.get("step_id", ""))
-    execution_id = row["execution_id"]
-    request = request_id(caller, f"executions/{execution_id}/{action}", key)
-    gateway.recent.check(request, key, body.model_dump(mode="json"))
-    await controls.send(gateway, caller, row, request, action, reason=body.reason, **fields)
-    answer = {"execution_id": execution_id, "workflow_id": row["workflow_id"], "status": row["status"]}
-    return Answer({**answer, "request_id": request}, 202)
+    request = request_id(caller, f"executions/{row['execution_id']}/{action}", key)
+    await controls.steer(gateway, caller, row, action, body, request, key, **fields)
+    return controls.accepted(row, request)
 
 
 async def _fork(

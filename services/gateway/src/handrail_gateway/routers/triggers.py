@@ -10,6 +10,7 @@ from handrail_contracts.ids import derive
 from handrail_contracts.topics import EVENT_RECEIVED, WORKFLOW_STARTED
 from handrail_contracts.triggers import EventReceived
 from handrail_contracts.workflows import WorkflowStarted
+from handrail_graph import trigger_of
 
 from handrail_gateway import definitions
 from handrail_gateway.answers import Answer, parsed
@@ -31,7 +32,7 @@ KEPT_HEADERS = ("x-github-event", "x-github-delivery", "user-agent", "content-ty
 async def get_webhook(workflow_id: WorkflowId, request: Request, gateway: GatewayDep, caller: CallerDep) -> Answer:
     """Where to send, and the secret to sign with. Both stay the same for the life of the workflow."""
     row = await definitions.newest(gateway, caller, workflow_id)
-    await _check_kind(row)
+    _check_kind(row)
     whose = (_key(gateway), caller.organization_id, caller.project_id, workflow_id)
     url = f"{str(request.base_url).rstrip('/')}/hooks/{workflow_id}/{token_of(*whose)}"
     return Answer({"url": url, "secret": secret_of(*whose)})
@@ -70,7 +71,7 @@ async def receive_webhook(
     fits = hmac.compare_digest(token.encode(), token_of(key, organization, project, workflow_id).encode())
     if row is None or not row["active"] or not fits:
         raise not_found("webhook", f"{workflow_id}/...")
-    await _check_kind(row)
+    _check_kind(row)
     body = await request.body()
     headers = {name.lower(): value for name, value in request.headers.items()}
     await gateway.pending.check()
@@ -93,8 +94,8 @@ async def receive_webhook(
     return Answer({**accepted, "started_at": message.occurred_at}, 202)
 
 
-async def _check_kind(row: Row) -> None:
-    trigger = await definitions.trigger_of(parsed(row["definition"]))
+def _check_kind(row: Row) -> None:
+    trigger = trigger_of(parsed(row["definition"]))
     if trigger is None or trigger.kind != "webhook":
         raise conflict("NO_WEBHOOK", "The workflow has no trigger of kind webhook.")
 

@@ -6,27 +6,16 @@ from fastapi import APIRouter, Path, Query, Response
 
 from handrail_gateway import definitions
 from handrail_gateway.answers import Answer, parsed
-from handrail_gateway.auth import Caller
-from handrail_gateway.database import Row
 from handrail_gateway.differences import differences
-from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
+from handrail_gateway.gateway import CallerDep, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
-from handrail_gateway.problems import not_found
 from handrail_gateway.routers.workflows import WorkflowId, detail
 from handrail_gateway.schemas import Differences, Rollout, RolloutRequest, VersionPage, Workflow, WorkflowStats
 
 router = APIRouter(prefix="/workflows/{workflow_id}", tags=["workflows"])
 
 Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
-
-
-async def find_version(gateway: Gateway, caller: Caller, workflow_id: str, version: int) -> Row:
-    whose = (caller.organization_id, caller.project_id, workflow_id)
-    row = await gateway.database.row("workflow_version", *whose, version)
-    if row is None:
-        raise not_found("version of the workflow", f"{workflow_id}@{version}")
-    return row
 
 
 @router.get("/versions", response_model=VersionPage)
@@ -52,7 +41,8 @@ async def compare_versions(
 ) -> Answer:
     """What changed between two versions; steps and tasks are matched by their id."""
     before, after = [
-        parsed((await find_version(gateway, caller, workflow_id, version))["definition"]) for version in (old, new)
+        parsed((await definitions.find_version(gateway, caller, workflow_id, version))["definition"])
+        for version in (old, new)
     ]
     return Answer({"changes": list(differences(before, after))})
 
@@ -62,12 +52,8 @@ async def restore_version(
     workflow_id: WorkflowId, version: Version, gateway: GatewayDep, caller: CallerDep, key: Key = None
 ) -> Answer:
     """Saves the definition of an earlier version as the newest one."""
-    document = parsed((await find_version(gateway, caller, workflow_id, version))["definition"])
-    await definitions.check(gateway, caller, document)
-    row = await definitions.save_next(gateway, caller, workflow_id, document, key)
-    if row is None:
-        raise not_found("workflow", workflow_id)
-    return Answer(detail(row))
+    document = parsed((await definitions.find_version(gateway, caller, workflow_id, version))["definition"])
+    return Answer(detail(await definitions.save(gateway, caller, workflow_id, document, key)))
 
 
 @router.get("/rollout", response_model=Rollout)
@@ -84,7 +70,7 @@ async def set_rollout(
 ) -> Answer:
     """A canary: until it is taken away, versions that are saved meanwhile are not started either."""
     for version in (body.stable, body.canary):
-        await find_version(gateway, caller, workflow_id, version)
+        await definitions.find_version(gateway, caller, workflow_id, version)
     at = await definitions.roll_out(gateway, caller, workflow_id, key, **body.model_dump())
     return Answer({**body.model_dump(), "updated_at": at})
 

@@ -11,7 +11,6 @@ from handrail_gateway.database import Row
 from handrail_gateway.gateway import CallerDep, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
-from handrail_gateway.problems import not_found
 from handrail_gateway.routers.executions import list_page
 from handrail_gateway.schemas import (
     Document,
@@ -57,13 +56,9 @@ async def get_workflow(
         int | None, Query(ge=1, le=2**31 - 1, description="an earlier version; the newest if absent")
     ] = None,
 ) -> Answer:
-    row: Row | None = await definitions.newest(gateway, caller, workflow_id)
+    row = await definitions.newest(gateway, caller, workflow_id)
     if version is not None:
-        row = await gateway.database.row(
-            "workflow_version", caller.organization_id, caller.project_id, workflow_id, version
-        )
-    if row is None:
-        raise not_found("version of the workflow", f"{workflow_id}@{version}")
+        row = await definitions.find_version(gateway, caller, workflow_id, version)
     return Answer(detail(row))
 
 
@@ -72,11 +67,7 @@ async def update_workflow(
     workflow_id: WorkflowId, body: Document, gateway: GatewayDep, caller: CallerDep, key: Key = None
 ) -> Answer:
     """Saves the next version. Executions that are under way keep the one that they started with."""
-    await definitions.check(gateway, caller, body.document())
-    row = await definitions.save_next(gateway, caller, workflow_id, body.document(), key)
-    if row is None:
-        raise not_found("workflow", workflow_id)
-    return Answer(detail(row))
+    return Answer(detail(await definitions.save(gateway, caller, workflow_id, body.document(), key)))
 
 
 @router.delete("/{workflow_id}", status_code=204, response_class=Response)
