@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from handrail_agent_runner.answered import Answered, attempt_key
-from handrail_agent_runner.watermark import Watermark
 from handrail_contracts import topics
 from handrail_contracts.codec import decode, encode
 from handrail_contracts.envelope import ErrorInfo, utc
@@ -17,6 +16,7 @@ from handrail_runtime.errors import Fenced
 from handrail_runtime.machine import snapshots
 from handrail_runtime.machine.core import Kind, Outgoing
 from handrail_runtime.machine.partition import Input, PartitionMachine
+from handrail_runtime.watermark import Watermark
 
 from simulation.world import COMMAND_PARTITIONS, Fault, World
 

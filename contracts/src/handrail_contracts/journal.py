@@ -32,7 +32,7 @@ class Source(Model):
 class Record(Model):
     """The body of a journal record. One input gives one record, so state and input position change together.
 
-    `positions` (markers only) are the next offsets to read of every input topic, `acknowledged` the journal offset up to
+    `positions` (markers only) are the offsets before which each input topic is decided, `acknowledged` the journal offset up to
     which everything that the records say to others has been acknowledged.
     """
 

@@ -33,6 +33,9 @@ class SnapshotChunk(Model):
     offset: int
     acknowledged: int
     positions: dict[str, int]
+    beyond: dict[str, tuple[tuple[int, int], ...]] = Field(
+        {}, description="runs of offsets past the position that are decided, first and last of each; first chunk only"
+    )
     chunk: int = Field(ge=0)
     chunks: int = Field(ge=1)
     checksum: str

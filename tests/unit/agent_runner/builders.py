@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from handrail_agent_runner.registry import Registry
 from handrail_agent_runner.runner import Runner
-from handrail_agent_runner.watermark import Watermark
 from handrail_contracts import topics
 from handrail_contracts.codec import encode
 from handrail_contracts.journal import Stamp
 from handrail_contracts.steps import AgentRegistered, StepRequested
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
+from handrail_runtime.watermark import Watermark
 from handrail_runtime.writer import Parcel
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -100,10 +100,18 @@ class World:
         runner._answers = answers  # type: ignore[assignment]
         for agent in (function("echo", "echo"), *agents):
             registry.add(agent)
-        return cls(runner, registry, answers, Watermark(0))
+        world = cls(runner, registry, answers, Watermark(0))
+        world.watermark_at(0)
+        return world
+
+    def watermark_at(self, position: int) -> Watermark:
+        """A new one, as after a takeover."""
+        self.watermark = self.runner._watermarks[0] = Watermark(position)
+        return self.watermark
 
     def take(self, *records: ConsumerRecord[Any, Any]) -> None:
-        self.runner._take(self.watermark, list(records))
+        self.runner._add({TopicPartition(topics.STEP_REQUESTED, 0): list(records)})
+        self.runner._take(self.runner._turns.take(len(records), lambda tenant: len(records)))
 
     async def finished(self) -> None:
         while self.runner._running:

@@ -76,7 +76,7 @@ async def test_a_duplicate_is_finished_only_with_its_original() -> None:
     """The partition went away and came back while the first attempt ran: its offset must wait for the answer."""
     world = World.new()
     world.take(command(request(), 0))
-    again = World(world.runner, world.registry, world.answers, type(world.watermark)(0))
+    again = World(world.runner, world.registry, world.answers, world.watermark_at(0))
     again.take(command(request(), 0))
     assert again.watermark.position == 0
     world.answers.arrive()

@@ -31,6 +31,7 @@ class Settings(BaseSettings):
 
     webhook_key: str = ""
     max_pending: int = Field(100_000, ge=1)
+    busy_alone: int = Field(512, ge=1)
     tenant_concurrency: int = Field(0, ge=0)
     auth_jwks_file: Path | None = None
     auth_issuer: str = "handrail-dev"

@@ -27,6 +27,8 @@ from handrail_runtime.reader import Reader
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 from handrail_runtime.telemetry import CONSUMER_LAG, STEP_DURATION
+from handrail_runtime.turns import Turns
+from handrail_runtime.watermark import Watermark
 from handrail_runtime.writer import Parcel
 from prometheus_client import Counter, Gauge
 
@@ -38,7 +40,6 @@ from handrail_agent_runner.limits import Limits, RateLimit
 from handrail_agent_runner.ownership import GROUP, Ownership
 from handrail_agent_runner.registry import Registry
 from handrail_agent_runner.takeover import find_starts, learn_answers, out_of_range
-from handrail_agent_runner.watermark import Watermark
 
 log = structlog.get_logger()
 
@@ -62,6 +63,10 @@ Finish = Callable[[], None]
 Record = ConsumerRecord[Any, Any]
 
 
+def is_fence(record: Record) -> bool:
+    return any(name == FENCE_HEADER for name, _ in record.headers)
+
+
 class Runner:
     def __init__(self, settings: Settings, health: Health, registry: Registry) -> None:
         self._settings, self._health, self._registry = settings, health, registry
@@ -77,6 +82,8 @@ class Runner:
         self._limits = Limits()
         self._held = 0
         self._slot = asyncio.Event()
+        self._turns = Turns(self._watermarks)
+        self._reading: asyncio.Task[dict[TopicPartition, list[Record]]] | None = None
         self._letting_go = False
         self._committed: dict[int, int] = {}
         self._commit_task: asyncio.Task[None] | None = None
@@ -96,6 +103,7 @@ class Runner:
         await self._drain()
 
     async def close(self) -> None:
+        await self._stop_reading()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -127,8 +135,11 @@ class Runner:
     async def _take_and_leave(self) -> None:
         """What runs for a partition that went elsewhere goes on and answers, but nothing of it is committed."""
         assert self._reader is not None and self._positions is not None
+        await self._stop_reading()
         wanted = set(self._ownership.assigned)
-        for partition in self._ownership.take_lost() | (set(self._watermarks) - wanted):
+        lost = self._ownership.take_lost() | (set(self._watermarks) - wanted)
+        self._turns.drop(lost)
+        for partition in lost:
             self._watermarks.pop(partition, None)
             self._committed.pop(partition, None)
         for partition in set(self._stopped) - wanted:
@@ -156,6 +167,7 @@ class Runner:
     def _stop_partition(self, partition: int, reason: str) -> None:
         self._stopped[partition] = reason
         self._watermarks.pop(partition, None)
+        self._turns.drop({partition})
         log.error("partition_stopped", topic=topics.STEP_REQUESTED, partition=partition, reason=reason)
 
     def _show_readiness(self) -> None:
@@ -180,19 +192,42 @@ class Runner:
         elif room <= 0 or self._answers.full:
             await self._wait_for_room()
         else:
-            for tp, records in (await self._fetch(min(room, BATCH))).items():
-                if tp.topic == topics.FENCES:
-                    self._observe(records)
-                elif (watermark := self._watermarks.get(tp.partition)) is not None:
-                    self._take(watermark, records)
+            if not self._turns:
+                self._add(await self._read())
+            self._take(self._turns.take(min(room, BATCH), lambda tenant: BATCH))
             await asyncio.sleep(0)
 
+    async def _read(self) -> dict[TopicPartition, list[Record]]:
+        """What was asked for already, or what comes next."""
+        if self._reading is None:
+            return await self._fetch(BATCH)
+        reading, self._reading = self._reading, None
+        return await reading
+
     async def _wait_for_room(self) -> None:
+        """Reads ahead meanwhile: when there is room again, it is the turn of those who have waited least often."""
         self._slot.clear()
-        try:
-            await asyncio.wait_for(self._slot.wait(), POLL_MS / 1000)
-        except TimeoutError:
-            pass
+        if self._reading is None and not self._turns.full:
+            self._reading = asyncio.create_task(self._fetch(BATCH), name="reading")
+        slot = asyncio.create_task(self._slot.wait(), name="slot")
+        tasks = {slot} if self._reading is None else {slot, self._reading}
+        await asyncio.wait(tasks, timeout=POLL_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
+        slot.cancel()
+        if self._reading is not None and self._reading.done():
+            self._add(await self._read())
+
+    async def _stop_reading(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    def _add(self, fetched: dict[TopicPartition, list[Record]]) -> None:
+        """Fences count from when they were read: what lies behind them is taken later, or never."""
+        for tp, records in fetched.items():
+            self._observe([r for r in records if tp.topic == topics.FENCES or is_fence(r)])
+            if tp.topic != topics.FENCES:
+                self._turns.add(tp.partition, records)
 
     async def _fetch(self, most: int) -> dict[TopicPartition, list[Record]]:
         """After an error everything is fetched again from where it was taken: the client may have lost some on the way."""
@@ -219,12 +254,12 @@ class Runner:
             except (ValueError, AttributeError) as error:
                 log.error("fence_unreadable", offset=record.offset, error=repr(error))
 
-    def _take(self, watermark: Watermark, records: list[Record]) -> None:
-        """Commands in order. Answers of inline agents leave together."""
+    def _take(self, records: list[Record]) -> None:
+        """Answers of inline agents leave together."""
         parcels: list[Parcel] = []
-        finished: list[tuple[str, int]] = []
+        finished: list[tuple[str, Finish]] = []
         for record in records:
-            watermark.begin(record.offset)
+            watermark = self._watermarks[record.partition]
             request = self._admit(record, watermark)
             if request is None:
                 continue
@@ -233,20 +268,21 @@ class Runner:
                 self._launch(request, partial(watermark.finish, record.offset))
             else:
                 parcels.append(self._answer(request, outcome))
-                finished.append((attempt_key(request.run_id, request.attempt), record.offset))
+                finish = partial(watermark.finish, record.offset)
+                finished.append((attempt_key(request.run_id, request.attempt), finish))
         if parcels:
-            self._answers.publish(parcels, partial(self._finish_all, watermark, finished))
+            self._answers.publish(parcels, partial(self._finish_all, finished))
 
-    def _finish_all(self, watermark: Watermark, finished: list[tuple[str, int]]) -> None:
-        for key, offset in finished:
-            watermark.finish(offset)
+    def _finish_all(self, finished: list[tuple[str, Finish]]) -> None:
+        for key, finish in finished:
+            finish()
             self._answered.answer(key)
 
     def _admit(self, record: Record, watermark: Watermark) -> StepRequested | None:
         """The command, if it is to be carried out; otherwise it is finished here."""
         finish = partial(watermark.finish, record.offset)
         try:
-            if any(name == FENCE_HEADER for name, _ in record.headers):
+            if is_fence(record):
                 self._fences.observe(record.headers)
                 finish()
                 return None

@@ -122,6 +122,9 @@ class ApprovalsCore:
     def is_parked(self, state: Gates) -> bool:
         return True
 
+    def busy_for(self, state: Gates) -> tuple[str, str] | None:
+        return None
+
     def pack(self, state: Gates) -> bytes:
         return state.pack()
 

@@ -81,6 +81,7 @@ WIRING = Wiring(
             topics.EVENT_RECEIVED,
         }
     ),
+    begins=topics.WORKFLOW_STARTED,
 )
 
 
@@ -289,6 +290,11 @@ class SchedulerCore:
         if state.status is Status.QUEUED:
             return True
         return state.status is Status.WAITING or state.status is Status.PAUSED
+
+    def busy_for(self, state: State) -> tuple[str, str] | None:
+        if not isinstance(state, Execution) or state.status is not Status.RUNNING:
+            return None
+        return state.organization_id, state.project_id
 
     def pack(self, state: State) -> bytes:
         assert not isinstance(state, Happening)

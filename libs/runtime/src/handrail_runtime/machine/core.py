@@ -90,7 +90,8 @@ class CommandTopic:
 class Wiring:
     """Which topics a core lives on. Inputs and journal are co-partitioned. `fenced_inputs` carry others' commands.
 
-    `seldom` are inputs that are fetched apart, so that a fetch for the busy ones does not look at them each time.
+    `seldom` are inputs that are fetched apart, so that a fetch for the busy ones does not look at them each time. `begins`
+    is the input that begins something new: it waits while enough goes on (docs/adr/0012).
     """
 
     service: str
@@ -102,6 +103,7 @@ class Wiring:
     record: type[Record]
     fold_version: int
     seldom: frozenset[str] = frozenset()
+    begins: str | None = None
 
 
 class Core(Protocol[S]):
@@ -149,6 +151,9 @@ class Core(Protocol[S]):
 
     def is_parked(self, state: S) -> bool:
         """Only people or timers can move it: the state is packed."""
+
+    def busy_for(self, state: S) -> tuple[str, str] | None:
+        """The tenant (organization, project) for whom it works on now, for a core with inputs that begin something."""
 
     def pack(self, state: S) -> bytes: ...
 

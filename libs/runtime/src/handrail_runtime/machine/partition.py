@@ -29,8 +29,9 @@ from handrail_contracts.journal import (
 )
 
 from handrail_runtime.errors import Fenced
-from handrail_runtime.machine.core import Core, Instead, Kind, Missing, Outgoing, Refused, S, TimerDue, TooLarge
+from handrail_runtime.machine.core import Core, Instead, Kind, Outgoing, Refused, S, TimerDue, TooLarge
 from handrail_runtime.machine.ended import EndedIds
+from handrail_runtime.turns import Busy
 
 TIMER = "timer"
 
@@ -110,6 +111,7 @@ class PartitionMachine(Generic[S]):
         self.core, self.partition = core, partition
         self.filter = JournalFilter()
         self.positions: dict[str, int] = dict.fromkeys(core.wiring.inputs, 0)
+        self.beyond: dict[str, set[int]] = {topic: set() for topic in core.wiring.inputs}
         self.next_offset = 0
         self.has_history = False
         self.acknowledged_offset = -1
@@ -117,6 +119,7 @@ class PartitionMachine(Generic[S]):
         self.states: dict[str, S | bytes] = {}
         self.ended = EndedIds()
         self.facts_waiting = 0
+        self.busy = Busy(0)
         self._partitions, self._fences = partitions, fences
         self._timers: list[tuple[float, str, str]] = []
         self._next_seq = 0
@@ -146,11 +149,12 @@ class PartitionMachine(Generic[S]):
         return verdict
 
     def _apply(self, offset: int, record: Record) -> None:
-        if record.source is not None and record.source.topic in self.positions:
-            self.positions[record.source.topic] = record.source.offset + 1
+        if record.source is not None and record.source.topic in self.beyond:
+            self._note_decided(record.source.topic, record.source.offset)
         if record.positions is not None:
             for topic, position in record.positions.items():
-                self.positions[topic] = max(self.positions.get(topic, 0), position)
+                self.pass_by(topic, position)
+            self._forget_passed()
         if record.acknowledged is not None:
             self._forget_delivered(record.acknowledged)
         events = getattr(record, "events", ())
@@ -166,16 +170,52 @@ class PartitionMachine(Generic[S]):
         if messages:
             self._undelivered.append(_Undelivered(offset, messages))
 
+    def is_decided(self, topic: str, offset: int) -> bool:
+        return offset < self.positions[topic] or offset in self.beyond[topic]
+
+    def _note_decided(self, topic: str, offset: int) -> None:
+        """What comes out of order is remembered one by one until the position passes it."""
+        beyond = self.beyond[topic]
+        if offset != self.positions[topic]:
+            beyond.add(offset)
+            return
+        offset += 1
+        while offset in beyond:
+            beyond.discard(offset)
+            offset += 1
+        self.positions[topic] = offset
+
+    def pass_by(self, topic: str, position: int) -> None:
+        """Everything before `position` is decided, or is no record."""
+        if position > self.positions.get(topic, 0):
+            self.positions[topic] = position
+            self._unmarked = True
+
+    def _forget_passed(self) -> None:
+        for topic, beyond in self.beyond.items():
+            position = self.positions[topic]
+            self.beyond[topic] = {offset for offset in beyond if offset >= position}
+
     def _forget_delivered(self, offset: int) -> None:
         self.acknowledged_offset = max(self.acknowledged_offset, offset)
         while self._undelivered and self._undelivered[0].offset <= offset:
             self._undelivered.popleft()
 
-    def restore(self, *, epoch: int, next_seq: int, offset: int, acknowledged: int, positions: dict[str, int]) -> None:
+    def restore(
+        self,
+        *,
+        epoch: int,
+        next_seq: int,
+        offset: int,
+        acknowledged: int,
+        positions: dict[str, int],
+        beyond: dict[str, set[int]],
+    ) -> None:
         """Begins after a snapshot that is true up to and including `offset`."""
         self.filter, self.has_history = JournalFilter(epoch, next_seq), True
         self.next_offset, self.acknowledged_offset = offset + 1, acknowledged
         self.positions.update(positions)
+        self.beyond.update(beyond)
 
     def restore_state(self, packed: bytes) -> None:
         """One state of a snapshot."""
@@ -230,11 +270,13 @@ class PartitionMachine(Generic[S]):
 
         Raises `Missing` (nothing has changed; catch up and try again) or `TooLarge` (this machine is of no more use).
         """
-        position = self.positions.get(received.topic, 0)
-        if received.offset < position:
+        if self.is_decided(received.topic, received.offset):
             return
-        self.positions[received.topic] = received.offset + 1
+        self._take_in(received, now, instead)
+        self._note_decided(received.topic, received.offset)
         self._unmarked = True
+
+    def _take_in(self, received: Input, now: float, instead: Instead | None) -> None:
         if received.topic in self.core.wiring.fenced_inputs and not self._is_authorised(received):
             return
         try:
@@ -250,9 +292,6 @@ class PartitionMachine(Generic[S]):
             self._decide(execution_id, message, Source(topic=received.topic, offset=received.offset), now, instead)
         except Refused as refusal:
             self._rejected.append(Rejected(received, refusal.code, str(refusal)))
-        except Missing:
-            self.positions[received.topic] = position
-            raise
 
     def _is_authorised(self, received: Input) -> bool:
         try:
@@ -265,8 +304,8 @@ class PartitionMachine(Generic[S]):
 
     def refuse(self, received: Input, code: str, reason: str) -> None:
         """Passes an input over without deciding on it; it goes to the dead letters."""
-        if received.offset >= self.positions.get(received.topic, 0):
-            self.positions[received.topic] = received.offset + 1
+        if not self.is_decided(received.topic, received.offset):
+            self._note_decided(received.topic, received.offset)
             self._unmarked = True
             self._rejected.append(Rejected(received, code, reason))
 
@@ -308,6 +347,8 @@ class PartitionMachine(Generic[S]):
         if not events:
             return
         self._store(execution_id, state)
+        if self.core.wiring.begins is not None:
+            self._note_busy(execution_id, state, now)
         record = clock.model_copy(update={"source": source, "events": tuple(events)})
         self._append(execution_id, record, commands, facts)
 
@@ -336,6 +377,13 @@ class PartitionMachine(Generic[S]):
             self.states[execution_id] = self.core.pack(state)
         else:
             self.states[execution_id] = state
+
+    def _note_busy(self, execution_id: str, state: S, now: float) -> None:
+        tenant = self.core.busy_for(state)
+        if tenant is None:
+            self.busy.leave(execution_id)
+        else:
+            self.busy.touch(execution_id, tenant, now)
 
     def _after_event(self, execution_id: str, event: Any) -> None:
         for timer in self.core.timers(event):
@@ -436,6 +484,7 @@ class PartitionMachine(Generic[S]):
         if not self._unmarked:
             return False
         self._unmarked = not self.is_delivered()
+        self._forget_passed()
         record = self.core.wiring.record(
             at=utc(now), positions=dict(self.positions), acknowledged=self.acknowledged_offset
         )

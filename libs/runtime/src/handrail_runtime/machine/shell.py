@@ -25,6 +25,7 @@ from handrail_runtime.deadletters import dead_letter, letter_bytes
 from handrail_runtime.errors import Fenced, JournalRegressed, Unavailable
 from handrail_runtime.machine import snapshots
 from handrail_runtime.machine.core import Catalog, Core, Instead, Kind, Missing, Outgoing, S, TooLarge
+from handrail_runtime.machine.intake import MICRO_BATCH, Intake
 from handrail_runtime.machine.partition import Append, Input, PartitionMachine, TimerFailed
 from handrail_runtime.machine.recovery import Recovery, observe_fence, read_fences
 from handrail_runtime.membership import Membership
@@ -38,9 +39,7 @@ from handrail_runtime.writer import Parcel, Writer, deliver
 
 log = structlog.get_logger()
 
-MICRO_BATCH = 400
 JOURNAL_BATCHES_IN_FLIGHT = 24
-POLL_MS = 200
 TICK_SECONDS = 0.1
 TAIL_SECONDS = 0.1
 REST_SECONDS = 0.25
@@ -125,13 +124,11 @@ class _Life(Generic[S]):
         self._in_flight: list[asyncio.Future[int]] = []
         self._adoption: asyncio.Task[dict[int, PartitionMachine[S]]] | None = None
         self._fault: Exception | None = None
-        self._inputs: Reader | None = None
-        self._seldom: Reader | None = None
+        self._intake = Intake(settings, core.wiring, self._decide, self._read_fences)
         self._tail: Reader | None = None
         self._positions: Positions | None = None
-        self._held: dict[int, list[list[ConsumerRecord[Any, Any]]]] = {}
+        self._held: dict[int, list[tuple[TopicPartition, list[ConsumerRecord[Any, Any]]]]] = {}
         self._pumps: list[asyncio.Task[None]] = []
-        self._intake = True
         self._tail_wanted = asyncio.Event()
         self._poke = asyncio.Event()
         self._planned_due = float("inf")
@@ -163,9 +160,6 @@ class _Life(Generic[S]):
         service = self._wiring.service
         self._journal = await Writer.start(self._settings, f"handrail-{service}-journal")
         self._others = await Writer.start(self._settings, f"handrail-{service}-messages")
-        self._inputs = await Reader.start(self._settings, f"handrail-{service}-inputs")
-        if self._wiring.seldom:
-            self._seldom = await Reader.start(self._settings, f"handrail-{service}-seldom")
         self._tail = await Reader.start(self._settings, f"handrail-{service}-tail")
         self._positions = await Positions.start(self._settings, f"handrail.{service}.positions")
         self._outbox = Outbox(self._others, self._failed, self._settings.send_timeout_seconds)
@@ -173,12 +167,8 @@ class _Life(Generic[S]):
         await self._membership.start()
         if self._catalog is not None:
             await self._catalog.catch_up()
-        self._pumps = [
-            asyncio.create_task(self._pump_inputs(self._inputs), name="inputs"),
-            asyncio.create_task(self._pump_tail(self._tail), name="tail"),
-        ]
-        if self._seldom is not None:
-            self._pumps.append(asyncio.create_task(self._pump_inputs(self._seldom), name="seldom"))
+        self._pumps = await self._intake.start()
+        self._pumps.append(asyncio.create_task(self._pump_tail(self._tail), name="tail"))
 
     async def close(self) -> None:
         """Lets go of everything; what was under way has an unknown outcome, which the next claim settles."""
@@ -190,11 +180,8 @@ class _Life(Generic[S]):
             self._outbox.close()
         await asyncio.gather(
             self._membership.stop(),
-            *(
-                c.stop()
-                for c in (self._inputs, self._seldom, self._tail, self._positions, self._journal, self._others)
-                if c is not None
-            ),
+            self._intake.stop(),
+            *(c.stop() for c in (self._tail, self._positions, self._journal, self._others) if c is not None),
         )
 
     def _failed(self, error: Exception) -> None:
@@ -208,7 +195,7 @@ class _Life(Generic[S]):
     async def _drain(self) -> None:
         """Orderly end: what was decided is journaled, said, and marked, as far as that goes in the time allowed."""
         self._health.set_not_ready("draining")
-        self._intake = False
+        self._intake.open = False
         try:
             async with asyncio.timeout(self._settings.drain_seconds):
                 while not all(machine.is_delivered() for machine in self._machines.values()):
@@ -254,17 +241,17 @@ class _Life(Generic[S]):
         return machines
 
     async def _take_over(self, adopted: dict[int, PartitionMachine[S]]) -> None:
-        assert self._inputs is not None
         for partition, machine in adopted.items():
             if partition not in self._membership.assigned:
                 continue
             self._machines[partition] = machine
+            machine.busy = self._intake.busy
             self._snapshot_offsets[partition] = machine.next_offset
             tps = [TopicPartition(topic, partition) for topic in self._wiring.inputs]
-            begins, ends = await self._inputs.begin_offsets(tps), await self._inputs.end_offsets(tps)
+            begins, ends = await self._intake.offsets.begin_offsets(tps), await self._intake.offsets.end_offsets(tps)
             for tp in tps:
                 self._check_position(machine, tp, begins[tp], ends[tp])
-            self._catching_up[partition] = {tp.topic: ends[tp] for tp in tps}
+            self._catching_up[partition] = {tp.topic: ends[tp] for tp in tps if tp.topic != self._wiring.begins}
             self._say_again(machine)
         await self._assign()
         self._health.set_ready(f"{len(self._machines)} partitions")
@@ -302,15 +289,11 @@ class _Life(Generic[S]):
 
     async def _assign(self) -> None:
         """Points the readers at the inputs and the journals of what we own, each at its own position."""
-        assert self._inputs is not None and self._tail is not None
-        fences = [TopicPartition(FENCES, 0)]
-        ends = await self._inputs.end_offsets(fences)
+        assert self._tail is not None
+        ends = await self._intake.offsets.end_offsets([TopicPartition(FENCES, 0)])
         for stamp in (await read_fences(self._settings, self._wiring.service)).stamps():
             self._fences.raise_to(stamp)
-        positions, seldom = self._input_positions(), self._wiring.seldom
-        self._inputs.assign({**ends, **{tp: at for tp, at in positions.items() if tp.topic not in seldom}})
-        if self._seldom is not None:
-            self._seldom.assign({tp: at for tp, at in positions.items() if tp.topic in seldom})
+        self._intake.assign(self._input_positions(), ends)
         self._tail.assign({TopicPartition(self._wiring.journal, p): m.next_offset for p, m in self._machines.items()})
 
     def _input_positions(self) -> dict[TopicPartition, int]:
@@ -330,7 +313,7 @@ class _Life(Generic[S]):
                 pump.result()
         now = time.time()
         for machine in list(self._machines.values()):
-            if self._intake and (due := machine.next_due()) is not None and due <= now:
+            if self._intake.open and (due := machine.next_due()) is not None and due <= now:
                 self._fire_timers(machine, now)
                 self._append(machine)
         if self._catching_up or self._request_again:
@@ -355,28 +338,26 @@ class _Life(Generic[S]):
         except TimeoutError:
             pass
 
-    async def _pump_inputs(self, reader: Reader) -> None:
-        """Micro-batches: fetch, decide, append. Waits for the journal only if too much of it is unacknowledged."""
-        while True:
-            if not self._intake or not self._machines:
-                await asyncio.sleep(0.01)
-                continue
-            await asyncio.sleep(0)  # what the last records led to leaves before the next are asked for
-            for tp, records in (await self._poll(reader, POLL_MS)).items():
-                machine = self._machines.get(tp.partition)
-                if tp.topic == FENCES:
-                    self._read_fences(records)
-                elif tp.partition in self._held:
-                    self._held[tp.partition].append(records)
-                elif machine is not None:
-                    await self._take_in(machine, records)
-            await self._bound_in_flight()
+    async def _decide(self, inputs: dict[TopicPartition, list[ConsumerRecord[Any, Any]]]) -> None:
+        """Waits for the journal only if too much of it is unacknowledged."""
+        for tp, records in inputs.items():
+            machine = self._machines.get(tp.partition)
+            if tp.partition in self._held:
+                self._held[tp.partition].append((tp, records))
+            elif machine is not None:
+                await self._take_in(machine, tp, records)
+        await self._bound_in_flight()
 
-    async def _take_in(self, machine: PartitionMachine[S], records: list[ConsumerRecord[Any, Any]]) -> None:
+    async def _take_in(
+        self, machine: PartitionMachine[S], tp: TopicPartition, records: list[ConsumerRecord[Any, Any]]
+    ) -> None:
         now = time.time()
         for record in records:
             await self._decide_one(machine, record, now)
         await self._set_aside(machine, records)
+        position = self._intake.finish(tp, records)
+        if position is not None:
+            machine.pass_by(tp.topic, position)
         self._append(machine)
 
     async def _pump_tail(self, reader: Reader) -> None:
@@ -394,16 +375,16 @@ class _Life(Generic[S]):
                     pass
             if not self._machines:
                 continue
-            for tp, records in (await self._poll(reader, TAIL_WAIT_MS)).items():
+            for tp, records in (await self._poll(reader)).items():
                 machine = self._machines.get(tp.partition)
                 if machine is not None:
                     self._read_back(machine, records)
 
-    async def _poll(self, reader: Reader, wait_ms: int) -> dict[TopicPartition, list[ConsumerRecord[Any, Any]]]:
+    async def _poll(self, reader: Reader) -> dict[TopicPartition, list[ConsumerRecord[Any, Any]]]:
         try:
-            return await reader.poll(MICRO_BATCH, wait_ms)
+            return await reader.poll(MICRO_BATCH, TAIL_WAIT_MS)
         except OffsetOutOfRangeError as error:
-            raise JournalRegressed(f"{self._wiring.service}: positions fell out of their topics: {error}") from error
+            raise JournalRegressed(f"{self._wiring.service}: the journal lost what was read: {error}") from error
 
     async def _decide_one(self, machine: PartitionMachine[S], record: ConsumerRecord[Any, Any], now: float) -> None:
         received = Input(record.topic, record.offset, record.key, record.value, record.headers)
@@ -584,15 +565,14 @@ class _Life(Generic[S]):
 
     async def _report_positions(self) -> None:
         """Commits are a signal for lag tools, nothing else."""
-        assert self._inputs is not None and self._positions is not None
+        assert self._positions is not None
         positions = self._input_positions()
         if not positions:
             return
         await self._positions.commit(positions)
         lag = dict.fromkeys(self._wiring.inputs, 0)
         for tp, position in positions.items():
-            reader = self._seldom if self._seldom is not None and tp.topic in self._wiring.seldom else self._inputs
-            lag[tp.topic] += max(0, (reader.highwater(tp) or 0) - position)
+            lag[tp.topic] += self._intake.lag(tp, position)
         for topic, records in lag.items():
             CONSUMER_LAG.labels(self._wiring.service, topic).set(records)
 
@@ -625,7 +605,7 @@ class _Life(Generic[S]):
             return snapshots.take(machine)
         finally:
             while held and machine is self._machines.get(machine.partition):
-                await self._take_in(machine, held.pop(0))
+                await self._take_in(machine, *held.pop(0))
             self._held.pop(machine.partition, None)
 
     async def _trim(self, partition: int, first_offset: int) -> None:

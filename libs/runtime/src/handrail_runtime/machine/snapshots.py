@@ -41,6 +41,7 @@ def take(machine: PartitionMachine[S]) -> list[SnapshotChunk]:
             offset=offset,
             acknowledged=machine.acknowledged_offset,
             positions=dict(machine.positions),
+            beyond={topic: tuple(_runs(offsets)) for topic, offsets in machine.beyond.items()} if not number else {},
             chunk=number,
             chunks=len(groups),
             checksum=checksum,
@@ -49,6 +50,19 @@ def take(machine: PartitionMachine[S]) -> list[SnapshotChunk]:
         )
         for number, group in enumerate(groups)
     ]
+
+
+def _runs(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Runs without a gap, as (first, last)."""
+    first = last = -1
+    for offset in sorted(offsets):
+        if offset != last + 1 or first < 0:
+            if first >= 0:
+                yield first, last
+            first = offset
+        last = offset
+    if first >= 0:
+        yield first, last
 
 
 def _groups(entries: list[str]) -> Iterator[list[str]]:
@@ -103,6 +117,10 @@ def restore(machine: PartitionMachine[S], parts: list[SnapshotChunk]) -> None:
         offset=head.offset,
         acknowledged=head.acknowledged,
         positions=head.positions,
+        beyond={
+            topic: {offset for first, last in ranges for offset in range(first, last + 1)}
+            for topic, ranges in head.beyond.items()
+        },
     )
     for part in parts:
         for entry in part.entries:
