@@ -9,7 +9,9 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import pytest
 from chaos.figures import percentile, tell
 from handrail_contracts import topics
 from handrail_contracts.codec import encode
@@ -18,6 +20,7 @@ from handrail_contracts.ids import partition_of
 from handrail_contracts.journal import JournalFilter
 from handrail_contracts.topics import EXECUTION_PARTITIONS
 from handrail_contracts.triggers import ScheduleDefined, Timetable
+from handrail_contracts.workflows import WorkflowStarted
 from support.logs import accepted, read_log
 
 from product.conftest import Api, agent, step
@@ -134,6 +137,77 @@ async def test_a_wide_fan_out_does_not_hold_its_neighbours_up(api: Api) -> None:
             "neighbours' p50, alone and beside it",
             f"{percentile(alone, 0.5) * 1e3:.0f} and {percentile(beside, 0.5) * 1e3:.0f} ms",
         )
+
+
+def _starts(workflow_id: str, organization: str, count: int) -> list[WorkflowStarted]:
+    return [
+        WorkflowStarted(
+            event_id=f"{workflow_id}-{number}", occurred_at=utc(time.time()), organization_id=organization, project_id="p",
+            execution_id=str(uuid4()), workflow_id=workflow_id,
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+async def _flood(api: Api, messages: list[WorkflowStarted]) -> None:
+    for chunk in range(0, len(messages), 1000):
+        await asyncio.gather(
+            *(
+                api.platform.load.put(
+                    topics.WORKFLOW_STARTED,
+                    encode(message),
+                    key=message.execution_id.encode(),
+                    partition=partition_of(message.execution_id, EXECUTION_PARTITIONS),
+                )
+                for message in messages[chunk : chunk + 1000]
+            )
+        )
+
+
+async def test_nobody_waits_behind_another_tenants_flood(api: Api) -> None:
+    count, neighbours = (100_000 if FULL else 5_000), (200 if FULL else 20)
+    chain = [*[agent(f"s{n}", f"s{n + 1}", does="noop") for n in range(4)], agent("s4", does="noop")]
+    mine = await api.workflow(*chain)
+
+    async def one() -> float:
+        began = time.time()
+        found = await api.ended(await api.start(mine))
+        return datetime.fromisoformat(found["completed_at"]).timestamp() - began
+
+    alone = [await one() for _ in range(neighbours)]
+    async with api.as_tenant("flood") as flood:
+        theirs = await flood.workflow(*chain)
+        await _flood(api, _starts(theirs, "flood", count))
+        first = await one()
+        done_at_first = await _count(flood, theirs)
+        assert done_at_first < count / 2, "it waited behind them"
+        beside = [await one() for _ in range(neighbours)]
+        assert await _count(flood, theirs) < count, "there was no flood any more"
+        async with asyncio.timeout(600):
+            while await _count(flood, theirs) < count:
+                await asyncio.sleep(0.5)
+    tell(f"first behind a flood of {count:,}", f"{first * 1e3:.0f} ms; {done_at_first} of the flood were done")
+    for share in (0.5, 0.99):
+        times = [percentile(some, share) * 1e3 for some in (alone, beside)]
+        tell(
+            f"another tenant's p{share * 100:.0f}, alone and beside the flood", f"{times[0]:.0f} and {times[1]:.0f} ms"
+        )
+
+
+@pytest.mark.skipif(not FULL, reason="takes half a minute")
+async def test_nobody_waits_behind_another_tenants_slow_agents(api: Api) -> None:
+    mine = await api.workflow(agent("a", does="noop"))
+    async with api.as_tenant("slow") as flood:
+        theirs = await flood.workflow(agent("a", does="slow:2000"))
+        await _flood(api, _starts(theirs, "slow", 6_000))
+        await asyncio.sleep(16)
+        began = time.perf_counter()
+        await api.ended(await api.start(mine))
+        tell(
+            "first behind 6,000 calls of an agent that takes two seconds",
+            f"{(time.perf_counter() - began) * 1e3:.0f} ms",
+        )
+        assert await _count(flood, theirs) < 5_000
 
 
 async def test_a_shadow_deploy_names_the_first_divergence_of_each_recorded_execution(api: Api, tmp_path: Path) -> None:

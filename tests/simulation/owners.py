@@ -194,6 +194,8 @@ class Owner:
             log = self.world.logs[topic, 0]
             for _ in range(most):
                 offset = machine.positions[topic]
+                if topic == self.wiring.begins:
+                    offset = self._next_turn(machine, topic)
                 if offset >= len(log):
                     break
                 key, value, headers = log[offset]
@@ -203,6 +205,15 @@ class Owner:
         if self._again and all(machine.positions[topic] >= end for topic, end in self._ends.items()):
             self._again = False
             self._say(list(machine.outstanding(list(machine.states))))
+
+    def _next_turn(self, machine: PartitionMachine[Any], topic: str) -> int:
+        """Beginnings come in any order: the first that is open, or one of those behind it."""
+        open_ = [
+            offset
+            for offset in range(machine.positions[topic], len(self.world.logs[topic, 0]))
+            if not machine.is_decided(topic, offset)
+        ][:4]
+        return self.world.dice.choice(open_) if open_ else len(self.world.logs[topic, 0])
 
     def _timers(self) -> None:
         assert self.machine is not None

@@ -17,12 +17,13 @@ MOST_BYTES = 128 * 1024 * 1024
 MOST_AHEAD = 50_000
 """Records past the first open one of a partition: what a restart reads again, and finds done."""
 OVERHEAD_BYTES = 600
-BUSY_BESIDE = 8
+BUSY_BESIDE = 4
 """Busy executions that flooding tenants share while others work beside them: their queues stay short."""
-BUSY_SECONDS = 0.25
+BUSY_SECONDS, BESIDE_SECONDS = 0.25, 0.05
 """An execution that nothing has moved for so long waits for somebody slow, and keeps nobody else from beginning.
 
-Several times as long as a step takes when the platform is full, or its own queues would pass for slow agents.
+Several times as long as a step takes when the platform is full, or its own queues would pass for slow agents; less while
+the queues are short.
 """
 LATELY_SECONDS = 10.0
 
@@ -106,7 +107,7 @@ class Busy:
 
     def __init__(self, alone: int) -> None:
         """`alone`: busy executions that flooding tenants share while nobody else works."""
-        self._alone = alone
+        self._alone, self._beside = alone, False
         self._since: dict[str, tuple[float, Tenant]] = {}
         self._counts = Counter[Tenant]()
         self._lately: dict[Tenant, float] = {}
@@ -127,10 +128,11 @@ class Busy:
             del self._counts[tenant]
 
     def expire(self, now: float) -> None:
-        """Forgets executions that nothing has moved for `BUSY_SECONDS`, and tenants after `LATELY_SECONDS` without one."""
+        """Forgets executions that nothing has moved for long, and tenants after `LATELY_SECONDS` without one."""
+        horizon = now - (BESIDE_SECONDS if self._beside else BUSY_SECONDS)
         while self._since:
             execution_id, (since, tenant) = next(iter(self._since.items()))
-            if since > now - BUSY_SECONDS:
+            if since > horizon:
                 break
             del self._since[execution_id]
             self._forget(tenant)
@@ -148,6 +150,6 @@ class Busy:
 
         Alone they fill the platform; beside others they leave its queues short.
         """
-        together = BUSY_BESIDE if self.has_quiet(flooding, waiting) else self._alone
-        share = max(1, together // max(1, len(flooding)))
+        self._beside = self.has_quiet(flooding, waiting)
+        share = max(1, (BUSY_BESIDE if self._beside else self._alone) // max(1, len(flooding)))
         return lambda tenant: (share if tenant in flooding else BUSY_BESIDE) - self._counts[tenant]
