@@ -26,6 +26,7 @@ class Platform:
     cluster: ServiceCluster
     effects: Path
     load: Load
+    model_url: str
 
     @property
     def env(self) -> dict[str, str]:
@@ -41,18 +42,24 @@ async def platform_in(folder: Path, **cluster_options: Any) -> AsyncIterator[Pla
     port, effects = free_port(), folder / "effects.jsonl"
     command = [sys.executable, "-m", "support.effects", "--port", str(port), "--journal", str(effects)]
     agents = Process("effects", command, folder / "effects.log", cwd=Path(__file__).parents[1])
-    env = _env(folder, port) | cluster_options.pop("env", {})
+    models = free_port()
+    command = [sys.executable, "-m", "handrail.offline_model", "--port", str(models)]
+    model = Process("offline-model", command, folder / "offline-model.log")
+    env = _env(folder, port) | {"HANDRAIL_OFFLINE_MODEL_URL": f"http://127.0.0.1:{models}/v1"}
+    env |= cluster_options.pop("env", {})
     try:
         database.wait_ready()
         broker.wait_ready()
         await create_topics(broker.bootstrap)
         agents.start()
+        model.start()
         cluster = ServiceCluster(broker.bootstrap, database.url, folder / "services", env=env, **cluster_options)
         async with cluster, Load(broker.bootstrap) as load:
-            yield Platform(broker, database, cluster, effects, load)
+            yield Platform(broker, database, cluster, effects, load, f"http://127.0.0.1:{models}")
     finally:
-        if agents.running:
-            agents.kill()
+        for process in (agents, model):
+            if process.running:
+                process.kill()
         broker.stop()
         database.stop()
 

@@ -11,7 +11,7 @@ from handrail.embedded import EmbeddedError
 from handrail.embedded.broker import EmbeddedBroker
 from handrail.embedded.database import EmbeddedDatabase
 from handrail.embedded.process import check_port
-from handrail.stack import PORTS, SERVICES, Running, write_running
+from handrail.stack import MODULES, PORTS, Running, write_running
 from handrail.supervisor import Supervisor
 from handrail.tokens import AUDIENCE, ISSUER, ensure_keys, ensure_webhook_key
 from handrail.topics import TopicMismatch, create_topics
@@ -102,15 +102,16 @@ class LocalStack:
             "HANDRAIL_AUTH_ISSUER": ISSUER,
             "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
         }
+        env["HANDRAIL_OFFLINE_MODEL_URL"] = f"http://127.0.0.1:{self.ports['offline-model']}/v1"
         if self.agents_file is not None:
             env["HANDRAIL_AGENTS_FILE"] = str(self.agents_file.resolve())
         self.supervisor = Supervisor(self.folder / "logs", env, changed=self._write_down)
-        for name in SERVICES:
+        for name, module in MODULES.items():
             nice = PROJECTOR_NICENESS if name == "projector" else 0
-            self.supervisor.add(name, f"handrail_{name.replace('-', '_')}", self.ports[name], nice)
+            self.supervisor.add(name, module, self.ports[name], nice)
         self.supervisor.start()
         self.supervisor.wait_ready(60)
-        self.say(f"{len(SERVICES)} services ({time.monotonic() - began:.1f} s)")
+        self.say(f"{len(MODULES) - 1} services and an offline model ({time.monotonic() - began:.1f} s)")
 
     def running(self) -> Running:
         assert self.brokers and self.database_url and self.supervisor

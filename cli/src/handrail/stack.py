@@ -6,8 +6,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-SERVICES = ("scheduler", "agent-runner", "approvals", "projector", "gateway")
-PORTS = {"gateway": 8000, "scheduler": 8001, "agent-runner": 8002, "approvals": 8003, "projector": 8004}
+MODULES = {
+    "offline-model": "handrail.offline_model",
+    "scheduler": "handrail_scheduler",
+    "agent-runner": "handrail_agent_runner",
+    "approvals": "handrail_approvals",
+    "projector": "handrail_projector",
+    "gateway": "handrail_gateway",
+}
+"""What runs, in the order in which it is started; the offline model is of the embedded platform alone."""
+PORTS = {
+    "gateway": 8000,
+    "scheduler": 8001,
+    "agent-runner": 8002,
+    "approvals": 8003,
+    "projector": 8004,
+    "offline-model": 8005,
+}
 
 
 def data_folder(chosen: Path | None) -> Path:

@@ -12,6 +12,7 @@ from handrail_contracts.admission import Admission, AnyQueueEvent
 from handrail_contracts.envelope import ErrorInfo, JsonObject, Model
 from handrail_contracts.journal import Record
 from handrail_contracts.schedule_events import AnyScheduleEvent
+from handrail_contracts.steps import ModelCall
 from handrail_contracts.workflows import Parent
 
 
@@ -91,6 +92,15 @@ class StepCompleted(ExecutionEvent):
     step_id: str
     attempt: int
     output: Any = None
+
+
+class ModelsCalled(ExecutionEvent):
+    """What an attempt's agent asked of language models; before the event that says how the attempt ended."""
+
+    type: Literal["step.models_called"] = "step.models_called"
+    step_id: str
+    attempt: int
+    calls: tuple[ModelCall, ...]
 
 
 class StepRetryScheduled(ExecutionEvent):
@@ -228,6 +238,7 @@ AnyExecutionEvent = (
     | ExecutionRejected
     | StepStarted
     | StepCompleted
+    | ModelsCalled
     | StepRetryScheduled
     | StepFailed
     | StepsSkipped

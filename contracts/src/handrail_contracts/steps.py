@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from handrail_contracts.envelope import ErrorInfo, ExecutionMessage, Identifier, JsonObject, Message
+from handrail_contracts.envelope import ErrorInfo, ExecutionMessage, Identifier, JsonObject, Message, Model
 
 
 class StepRequested(ExecutionMessage):
@@ -30,6 +30,18 @@ class StepRequested(ExecutionMessage):
     max_iterations: int | None = None
 
 
+class ModelCall(Model):
+    """One call of a language model, as its provider counts it. `cost_usd` is absent where no price is known."""
+
+    model: str
+    input_tokens: int = Field(0, ge=0)
+    output_tokens: int = Field(0, ge=0)
+    cost_usd: float | None = None
+    seconds: float = Field(ge=0)
+    tools: tuple[str, ...] = Field((), description="tools that it asked for")
+    error: str = ""
+
+
 class AgentExecuted(ExecutionMessage):
     """The answer to one attempt: an output, or an error with a code."""
 
@@ -43,6 +55,7 @@ class AgentExecuted(ExecutionMessage):
     output: Any = None
     error: ErrorInfo | None = None
     duration_ms: float = Field(0, ge=0)
+    model_calls: tuple[ModelCall, ...] = ()
 
 
 class StepProgressed(ExecutionMessage):
@@ -61,13 +74,15 @@ class StepProgressed(ExecutionMessage):
 class AgentRegistered(Message):
     """How an agent is reached. The latest message per `agent` counts; `removed` takes it away.
 
-    Of the kind `tool` it is a native tool of the runners, named `tool/NAME`; `config.parameters` is its JSON Schema.
+    `llm` is a language model with instructions and tools; what its `config` holds is at `agents/llm.py` of the runner.
+    Of the kind `tool` it is a native tool of the runners, named `tool/NAME`;
+    `config.parameters` is its JSON Schema.
     """
 
     event_type: Literal["agent.registered"] = "agent.registered"
     schema_version: Literal[1] = 1
     agent: Identifier
-    kind: Literal["http", "python", "scripted", "tool"]
+    kind: Literal["http", "python", "scripted", "llm", "tool"]
     name: str = ""
     description: str = ""
     capabilities: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from handrail_agent_runner.agents.addresses import allowed, resolve
 from handrail_agent_runner.agents.api_call import ApiCall
-from handrail_agent_runner.agents.base import AgentFailure
+from handrail_agent_runner.agents.base import AgentFailure, Progress
 from handrail_runtime.settings import Settings
 from unit.agent_runner.builders import SETTINGS, answer, http_server, request
 
@@ -18,7 +18,7 @@ STRICT = Settings(allow_private_networks=False, result_limit_bytes=10_000)
 async def call(settings: Settings = SETTINGS, **wish: Any) -> Any:
     agent = ApiCall(settings)
     try:
-        return await agent.execute(request(kind="api_call", input=wish), lambda kind, data: None)
+        return await agent.execute(request(kind="api_call", input=wish), Progress(lambda kind, data: None))
     finally:
         await agent._client.aclose()
 

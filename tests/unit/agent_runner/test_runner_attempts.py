@@ -2,6 +2,7 @@
 
 import orjson
 import pytest
+from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.attempt import Outcome, answer_of, carry_out
 from handrail_agent_runner.registry import Registry
 from unit.agent_runner.builders import SETTINGS, World, command, function, registered, request
@@ -50,7 +51,7 @@ async def test_an_unknown_agent_is_named_after_its_registration_had_a_moment_to_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("handrail_agent_runner.registry.LATE_REGISTRATION_SECONDS", 0.05)
-    outcome = await carry_out(Registry(SETTINGS), request(agent="nobody"), lambda kind, data: None)
+    outcome = await carry_out(Registry(SETTINGS), request(agent="nobody"), Progress(lambda kind, data: None))
     assert outcome.error is not None
     assert (outcome.error.code, outcome.error.retryable) == ("UNKNOWN_AGENT", False)
     assert "PUT /api/v1/agents/nobody" in outcome.error.message

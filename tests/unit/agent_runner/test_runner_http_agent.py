@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from handrail_agent_runner.agents.base import AgentFailure
+from handrail_agent_runner.agents.base import AgentFailure, Progress
 from handrail_agent_runner.agents.http import make_http_agent
 from unit.agent_runner.builders import SETTINGS, answer, http_server, registered, request
 
@@ -12,7 +12,7 @@ from unit.agent_runner.builders import SETTINGS, answer, http_server, registered
 async def call(url: str, wish: Any = None, **config: Any) -> Any:
     agent = make_http_agent(registered("writer", "http", url=url, **config), SETTINGS)
     try:
-        return await agent.execute(wish or request(agent="writer"), lambda kind, data: None)
+        return await agent.execute(wish or request(agent="writer"), Progress(lambda kind, data: None))
     finally:
         await agent._client.aclose()
 
@@ -80,7 +80,7 @@ async def test_the_agents_own_time_limit_counts_for_the_whole_call() -> None:
     async with http_server(lambda *_: b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n") as url:
         with pytest.raises(AgentFailure) as failed:
             agent = make_http_agent(registered("writer", "http", url=f"{url}", timeout_seconds=0.0001), SETTINGS)
-            await agent.execute(request(), lambda kind, data: None)
+            await agent.execute(request(), Progress(lambda kind, data: None))
     assert failed.value.info.code == "TIMEOUT"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.record import default_records
-from handrail_agent_runner.agents.base import AgentFailure
+from handrail_agent_runner.agents.base import AgentFailure, Progress
 from handrail_agent_runner.agents.python import make_python_agent
 from handrail_agent_runner.agents.scripted import make_scripted_agent
 from handrail_agent_runner.answered import Answered
@@ -21,9 +21,7 @@ from unit.agent_runner import functions
 from unit.agent_runner.builders import SETTINGS, function, registered, request
 from unit.gateway.builders import until
 
-
-def nothing(kind: str, data: Any) -> None:
-    """Nobody listens."""
+nothing = Progress(lambda kind, data: None)
 
 
 async def test_plain_functions_run_in_a_thread_of_their_own() -> None:
@@ -55,7 +53,7 @@ async def test_a_script_fails_first_and_answers_then_always_the_same_way() -> No
     agent = make_scripted_agent(registered("s", "scripted", **config), SETTINGS)
     with pytest.raises(AgentFailure, match="as scripted"):
         await agent.execute(request(attempt=1), nothing)
-    output = await agent.execute(request(attempt=2), lambda kind, data: told.append((kind, data["content"])))
+    output = await agent.execute(request(attempt=2), Progress(lambda kind, data: told.append((kind, data["content"]))))
     assert output == {"said": 1}
     assert told == [("delta", "one"), ("delta", "x=1")]
 

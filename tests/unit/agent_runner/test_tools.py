@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from handrail_agent_runner.agents import AgentFailure
+from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.native_tools import parse_csv
 from handrail_agent_runner.tools import parameters_schema, tool_of
 from unit.agent_runner.builders import SETTINGS, request
@@ -11,7 +12,7 @@ from unit.agent_runner.builders import SETTINGS, request
 
 async def call(tool: str, **arguments: Any) -> Any:
     wish = request(kind="tool", agent=tool, input=arguments)
-    return await tool_of(wish, SETTINGS).execute(wish, lambda kind, data: None)
+    return await tool_of(wish, SETTINGS).execute(wish, Progress(lambda kind, data: None))
 
 
 async def test_a_tool_is_called_by_the_names_of_its_parameters() -> None:

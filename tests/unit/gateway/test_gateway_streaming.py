@@ -40,6 +40,7 @@ EVENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "execution.version_changed": ({"workflow_version": 2}, ["status"]),
     "compensation.started": ({"outcome": "failed", "step_ids": ["a"]}, ["status"]),
     "signal.received": ({"signal": "paid", "data": 1, "by": "ada"}, []),
+    "step.models_called": ({"step_id": "a", "attempt": 1, "calls": []}, []),
     "execution.completed": ({"result": {"ok": True}}, ["status", "complete"]),
     "execution.failed": ({"step_id": "a", "error": ERROR}, ["error", "status", "complete"]),
     "execution.cancelled": ({"by": "ada", "reason": "why not"}, ["status", "complete"]),

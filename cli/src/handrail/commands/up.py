@@ -26,7 +26,7 @@ def fail(message: str) -> typer.Exit:
 
 def up(
     data_dir: DataDir = None,
-    port: Annotated[int, typer.Option(help="The gateway's port; the other services take the four after it.")] = 8000,
+    port: Annotated[int, typer.Option(help="The gateway's port; the other services take the five after it.")] = 8000,
     broker_port: Annotated[int, typer.Option(help="The embedded broker's port.")] = BROKER_PORT,
     database_port: Annotated[int, typer.Option(help="The embedded database's port.")] = DATABASE_PORT,
     agents: Annotated[Path | None, typer.Option(help="A JSON file of agents to register.")] = None,

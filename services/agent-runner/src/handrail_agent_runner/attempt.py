@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from handrail_contracts import topics
 from handrail_contracts.codec import MAX_RECORD_BYTES, cloud_event_headers, encode
 from handrail_contracts.envelope import ErrorInfo, JsonObject, utc
 from handrail_contracts.ids import derive
-from handrail_contracts.steps import AgentExecuted, StepProgressed, StepRequested
+from handrail_contracts.steps import AgentExecuted, ModelCall, StepProgressed, StepRequested
 from handrail_runtime.writer import Parcel
 
 from handrail_agent_runner.agents import AgentFailure
@@ -30,6 +30,7 @@ class Outcome:
     seconds: float
     output: Any = None
     error: ErrorInfo | None = None
+    model_calls: tuple[ModelCall, ...] = ()
 
     @property
     def status(self) -> str:
@@ -61,11 +62,11 @@ async def carry_out(
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        return Outcome(time.perf_counter() - began, error=_told(request, error))
+        return Outcome(time.perf_counter() - began, None, _told(request, error), tuple(progress.model_calls))
     except (Exception, SystemExit) as error:
         told = _too_late(request) if limit.expired() and isinstance(error, TimeoutError) else _told(request, error)
-        return Outcome(time.perf_counter() - began, error=told)
-    return Outcome(time.perf_counter() - began, output)
+        return Outcome(time.perf_counter() - began, None, told, tuple(progress.model_calls))
+    return Outcome(time.perf_counter() - began, output, None, tuple(progress.model_calls))
 
 
 def _too_late(request: StepRequested) -> ErrorInfo:
@@ -91,7 +92,7 @@ def answer_of(request: StepRequested, outcome: Outcome, limit: int) -> Parcel:
     if len(value) > min(limit + ENVELOPE_BYTES, MAX_RECORD_BYTES):
         text = f"the answer of agent {request.agent} is larger than {limit} bytes; pass large data by reference"
         error = ErrorInfo(code="RESULT_TOO_LARGE", message=text)
-        message, value = _encoded(request, Outcome(outcome.seconds, error=error))
+        message, value = _encoded(request, replace(outcome, output=None, error=error))
     headers = cloud_event_headers(message, SOURCE)
     return Parcel(topics.AGENT_EXECUTED, request.execution_id, value, headers, request.partition)
 
@@ -133,6 +134,7 @@ def _encoded(request: StepRequested, outcome: Outcome) -> tuple[AgentExecuted, b
         status="completed" if outcome.error is None else "failed",
         output=outcome.output,
         error=outcome.error,
+        model_calls=outcome.model_calls,
     )
     try:
         return message, encode(message)

@@ -33,6 +33,7 @@ from handrail_runtime.writer import Parcel
 from prometheus_client import Counter, Gauge
 
 from handrail_agent_runner.agents import AgentFailure
+from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.answered import Answered, attempt_key
 from handrail_agent_runner.answers import Answers
 from handrail_agent_runner.attempt import SOURCE, Outcome, answer_of, carry_out, carry_out_inline, progress_of
@@ -361,7 +362,9 @@ class Runner:
                 HELD.set(self._held)
 
     async def _run(self, request: StepRequested, key: str, finish: Finish) -> None:
-        outcome = await carry_out(self._registry, request, partial(self._progress, request, [0]), self._hold_back)
+        outcome = await carry_out(
+            self._registry, request, Progress(partial(self._progress, request, [0])), self._hold_back
+        )
 
         def arrived() -> None:
             finish()

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from handrail_contracts.steps import AgentRegistered, StepRequested
 from handrail_runtime.settings import Settings
 from pydantic import TypeAdapter, ValidationError, validate_call
 
-from handrail_agent_runner.agents.base import Agent, AgentFailure
+from handrail_agent_runner.agents.base import Agent, AgentFailure, Progress
 from handrail_agent_runner.agents.python import PythonAgent
 
 log = structlog.get_logger()
@@ -22,7 +23,10 @@ GROUP = "handrail.tools"
 
 def tool_of(request: StepRequested, settings: Settings) -> Agent:
     """The tool that the request names. Raises `AgentFailure` with the code TOOL_ERROR if there is none."""
-    name = request.agent
+    return native_tool(request.agent, settings).agent
+
+
+def _function(name: str) -> Callable[..., Any]:
     if ":" in name:
         message = f"no tool server is registered, so there is no tool {name!r}; native tools have no ':' in their names"
         raise AgentFailure("TOOL_ERROR", message, retryable=False)
@@ -31,7 +35,27 @@ def tool_of(request: StepRequested, settings: Settings) -> Agent:
         known = ", ".join(sorted(point.name for point in entry_points(group=GROUP)))
         message = f"there is no tool {name!r}; there are {known}. A package offers one by an entry point of {GROUP}"
         raise AgentFailure("TOOL_ERROR", message, retryable=False)
-    return PythonAgent(_called_by_name(name, next(iter(found)).load()), settings.runner_concurrency)
+    loaded: Callable[..., Any] = next(iter(found)).load()
+    return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class NativeTool:
+    """A tool as a model is told of it. `call` takes arguments by name, and raises `AgentFailure` if they don't fit."""
+
+    description: str
+    parameters: JsonObject
+    agent: Agent
+
+    async def call(self, arguments: JsonObject, request: StepRequested, progress: Progress) -> Any:
+        return await self.agent.execute(request.model_copy(update={"input": arguments}), progress)
+
+
+def native_tool(name: str, settings: Settings) -> NativeTool:
+    """Raises `AgentFailure` with the code TOOL_ERROR if there is none of that name."""
+    function = _function(name)
+    agent = PythonAgent(_called_by_name(name, function), settings.runner_concurrency)
+    return NativeTool(inspect.getdoc(function) or "", parameters_schema(function), agent)
 
 
 def native_tools(now: float) -> list[AgentRegistered]:

@@ -263,6 +263,7 @@ EXECUTION_EVENTS = {
     "steps.restored": _steps_restored,
     "step.steered": _step_steered,
     "signal.received": _noted,
+    "step.models_called": _noted,
     "schedule.set": _schedule_set,
     "schedule.fired": _schedule_fired,
     "schedule.run_ended": _noted,

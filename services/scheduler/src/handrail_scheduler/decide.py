@@ -14,6 +14,7 @@ from handrail_contracts.execution_events import (
     ExecutionRejected,
     ExecutionStarted,
     ExecutionTimedOut,
+    ModelsCalled,
     StepsRestored,
 )
 from handrail_contracts.steps import AgentExecuted
@@ -117,6 +118,8 @@ def answer(decision: Decision, message: AgentExecuted) -> None:
         return
     if message.run_id != decision.state.run_id(message.step_id):
         return
+    if message.model_calls:
+        decision.say(ModelsCalled, step_id=message.step_id, attempt=message.attempt, calls=message.model_calls)
     if message.status == "completed":
         decision.complete(message.step_id, message.output)
     else:

@@ -19,6 +19,7 @@ from handrail_contracts.execution_events import (
     ExecutionResumed,
     ExecutionStarted,
     ExecutionTimedOut,
+    ModelsCalled,
     SignalReceived,
     StatusChanged,
     StepCompleted,
@@ -69,6 +70,8 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             for step_id in event.step_ids:
                 _stop_work(state, step_id, StepStatus.CANCELLED)
                 state.turns.pop(step_id, None)
+        case ModelsCalled():
+            pass
         case StatusChanged():
             state.status = Status(event.status)
         case ExecutionPaused():

@@ -4,12 +4,23 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from handrail_contracts.envelope import ErrorInfo, JsonObject
-from handrail_contracts.steps import StepRequested
-
-Progress = Callable[[str, JsonObject], None]
-"""Tells something before the end: kind (`delta`, `tool_call`, ...) and data. Best effort."""
+from handrail_contracts.steps import ModelCall, StepRequested
 
 InlineFunction = Callable[[Any, JsonObject], Any]
+
+
+class Progress:
+    """Tells something before the end: kind (`delta`, `tool_call`, ...) and data. Best effort.
+
+    `model_calls` leave with the answer, whatever that is.
+    """
+
+    def __init__(self, tell: Callable[[str, JsonObject], None]) -> None:
+        self._tell = tell
+        self.model_calls: list[ModelCall] = []
+
+    def __call__(self, kind: str, data: JsonObject) -> None:
+        self._tell(kind, data)
 
 
 class AgentFailure(Exception):

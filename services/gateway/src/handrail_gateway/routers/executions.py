@@ -29,6 +29,7 @@ from handrail_gateway.schemas import (
     Export,
     Filter,
     HistoryPage,
+    ModelCallPage,
     SignalRequest,
     Timeline,
     Why,
@@ -131,6 +132,24 @@ async def list_events(
     events = [event for row in rows for event in _events_of(row) if event["n"] > (after or 0)]
     next_cursor = encode_cursor(events[limit - 1]["n"]) if len(events) > limit else None
     return Answer({"items": events[:limit], "next_cursor": next_cursor})
+
+
+@router.get("/{execution_id}/model-calls", response_model=ModelCallPage)
+async def list_model_calls(
+    execution_id: ExecutionId, gateway: GatewayDep, caller: CallerDep, limit: Limit = 100, cursor: CursorText = None
+) -> Answer:
+    """What its agents asked of language models: tokens, cost, time. Recorded when an attempt ends, however it ends."""
+    after, number = decode_cursor(cursor, int, int)
+    await find(gateway, caller, execution_id)
+    whose = (caller.organization_id, caller.project_id, execution_id)
+    rows = await gateway.database.fetch("model_calls", *whose, after, number, limit + 1)
+    totals = await gateway.database.row("model_calls_in_all", *whose)
+    kept, next_cursor = page(rows, limit, lambda row: (row["n"], row["number"]))
+    items = [
+        {"at": row["at"], "step_id": row["step_id"], "attempt": row["attempt"], **orjson.loads(row["call"])}
+        for row in kept
+    ]
+    return Answer({"items": items, "totals": dict(totals or {}), "next_cursor": next_cursor})
 
 
 @router.get("/{execution_id}/export", response_model=Export)

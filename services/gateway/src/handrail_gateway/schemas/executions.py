@@ -259,6 +259,37 @@ class Timeline(BaseModel):
     attempts: list[Attempt]
 
 
+class ModelCallEntry(BaseModel):
+    """One call of a language model, as its provider counts it; no `cost_usd` where no price is known."""
+
+    at: datetime
+    step_id: str
+    attempt: int
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    seconds: float
+    tools: list[str]
+    error: str
+
+
+class ModelCallTotals(BaseModel):
+    """Of the whole execution; `cost_usd` of the calls whose price is known, absent if there is none."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    seconds: float
+
+
+class ModelCallPage(BaseModel):
+    items: list[ModelCallEntry]
+    totals: ModelCallTotals
+    next_cursor: str | None
+
+
 class HistoryPage(BaseModel):
     items: list[HistoryEvent]
     next_cursor: str | None

@@ -18,7 +18,7 @@ class CommentRequest(Request):
 
 
 class AgentRequest(Request):
-    kind: Literal["http", "python", "scripted"]
+    kind: Literal["http", "python", "scripted", "llm"]
     name: str = Field("", max_length=255)
     description: str = Field("", max_length=10_000)
     capabilities: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=100)

@@ -71,6 +71,28 @@ WHERE e.organization_id = $1 AND e.project_id = $2 AND h.execution_id = $3 AND h
 ORDER BY h.first_n
 LIMIT $5
 
+-- name: model_calls
+-- In the order in which they were recorded; a place is (event, number within it).
+SELECT (e->>'n')::bigint AS n, c.number, h.at, e->>'step_id' AS step_id, (e->>'attempt')::int AS attempt, c.call::text AS call
+FROM execution_history h
+JOIN executions x USING (execution_id)
+CROSS JOIN json_array_elements(h.events) e
+CROSS JOIN json_array_elements(e->'calls') WITH ORDINALITY c (call, number)
+WHERE x.organization_id = $1 AND x.project_id = $2 AND h.execution_id = $3 AND e->>'type' = 'step.models_called'
+  AND ($4::bigint IS NULL OR ((e->>'n')::bigint, c.number) > ($4, $5::bigint))
+ORDER BY 1, 2
+LIMIT $6
+
+-- name: model_calls_in_all
+SELECT count(*) AS calls, coalesce(sum((call->>'input_tokens')::bigint), 0)::bigint AS input_tokens,
+       coalesce(sum((call->>'output_tokens')::bigint), 0)::bigint AS output_tokens,
+       sum((call->>'cost_usd')::double precision) AS cost_usd, coalesce(sum((call->>'seconds')::double precision), 0) AS seconds
+FROM execution_history h
+JOIN executions x USING (execution_id)
+CROSS JOIN json_array_elements(h.events) e
+CROSS JOIN json_array_elements(e->'calls') call
+WHERE x.organization_id = $1 AND x.project_id = $2 AND h.execution_id = $3 AND e->>'type' = 'step.models_called'
+
 -- name: search_executions
 -- The list again, for whatever else is asked. A text is looked for in the input as it was written.
 SELECT execution_id, workflow_id, workflow_version, user_id, session_id, status, attributes, parent_id, origin_id,

@@ -1,0 +1,359 @@
+"""Agents that are a language model: instructions, tools, a form for the answer. Words stream as they come.
+
+pydantic-ai speaks to the providers; the loop is ours, since every call is recorded and every tool result is an event.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from handrail_contracts.envelope import JsonObject
+from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested
+from handrail_runtime.settings import Settings
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from handrail_agent_runner.agents.base import AgentFailure, Progress
+from handrail_agent_runner.tools import NativeTool, native_tool
+
+if TYPE_CHECKING:  # importing it takes a second, which only those pay who have such an agent
+    from openai import AsyncOpenAI
+    from pydantic_ai.messages import ModelMessage, ModelRequestPart, ModelResponse, ToolCallPart
+    from pydantic_ai.models import Model, ModelRequestParameters
+
+OFFLINE = "offline"
+FINAL = "final_answer"
+DELTA_SECONDS = 0.02
+"""Words are gathered this long before they are told: order is kept, and a busy model does not flood the topic."""
+CORRECTIONS = 2
+"""How often a model may correct an answer that does not fit its form."""
+TOLD_BYTES = 20_000
+"""What is told of a tool's result on the way; the model sees all of it."""
+
+
+class LlmConfig(BaseModel):
+    """`config` of an agent of the kind `llm`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(
+        OFFLINE, description="`provider:name`, such as `openai:gpt-5-mini`; `offline` is the local model server"
+    )
+    fallback_model: str | None = Field(None, description="asked when the model fails in a way that may pass")
+    base_url: str | None = Field(None, description="of a server that speaks OpenAI's chat completions")
+    api_key_env: str | None = Field(None, description="the runner's environment variable that holds the key")
+    instructions: str = ""
+    output_schema: JsonObject | None = Field(None, description="JSON Schema of the answer; text without one")
+    tools: list[str] = Field([], description="native tools that it may call")
+    max_iterations: int = Field(10, ge=1, le=100, description="model calls in one attempt")
+    timeout_seconds: float = Field(120.0, gt=0, description="of one model call")
+    temperature: float | None = None
+    max_tokens: int | None = Field(None, ge=1)
+
+
+class LlmAgent:
+    inline = None
+
+    def __init__(self, name: str, config: LlmConfig, settings: Settings) -> None:
+        self._name, self._config, self._settings = name, config, settings
+        self._limit = settings.result_limit_bytes
+        self._clients: list[AsyncOpenAI] = []
+        self._tools: dict[str, NativeTool] = {tool: native_tool(tool, settings) for tool in config.tools}
+        self._form = None if config.output_schema is None else Draft202012Validator(config.output_schema)
+
+    async def close(self) -> None:
+        """Lets go of its connections."""
+        for client in self._clients:
+            await client.close()
+
+    @cached_property
+    def _models(self) -> "list[Model]":
+        names = [self._config.model, *([self._config.fallback_model] if self._config.fallback_model else [])]
+        return [model_of(name, self._config, self._settings, self._clients) for name in names]
+
+    @cached_property
+    def _parameters(self) -> "ModelRequestParameters":
+        from pydantic_ai.models import ModelRequestParameters
+        from pydantic_ai.tools import ToolDefinition
+
+        tools = [
+            ToolDefinition(name=name, parameters_json_schema=tool.parameters, description=tool.description)
+            for name, tool in self._tools.items()
+        ]
+        if self._config.output_schema is None:
+            return ModelRequestParameters(function_tools=tools)
+        final = ToolDefinition(
+            name=FINAL,
+            parameters_json_schema=self._config.output_schema,
+            kind="output",
+            description="Gives the answer.",
+        )
+        return ModelRequestParameters(
+            function_tools=tools, output_tools=[final], output_mode="tool", allow_text_output=False
+        )
+
+    async def execute(self, request: StepRequested, progress: Progress) -> Any:
+        from pydantic_ai.messages import ModelRequest, UserPromptPart
+
+        instructions = self._config.instructions or None
+        messages: list[ModelMessage] = [
+            ModelRequest(parts=[UserPromptPart(prompt_of(request.input))], instructions=instructions)
+        ]
+        most, corrections = request.max_iterations or self._config.max_iterations, CORRECTIONS
+        for _ in range(most):
+            response = await self._ask(messages, progress)
+            messages.append(response)
+            calls = response.tool_calls
+            final = next((call for call in calls if call.tool_name == FINAL and self._form is not None), None)
+            if final is None and not calls and self._form is None:
+                return response.text or ""
+            if final is None and calls:
+                parts = list(await asyncio.gather(*(self._use(call, request, progress) for call in calls)))
+            else:
+                wrong = "answer by calling " + FINAL if final is None else self._mistake(final)
+                if final is not None and not wrong:
+                    return arguments_of(final)
+                corrections -= 1
+                if corrections < 0:
+                    message = f"agent {self._name} did not give an answer that fits its output_schema: {wrong}"
+                    raise AgentFailure("AGENT_ERROR", message, retryable=True)
+                parts = _corrections(wrong, final, calls)
+            messages.append(ModelRequest(parts=parts, instructions=instructions))
+        message = (
+            f"agent {self._name} asked its model {most} times and came to no end; raise max_iterations if it needs more"
+        )
+        raise AgentFailure("AGENT_ERROR", message, retryable=False)
+
+    def _mistake(self, final: "ToolCallPart") -> str:
+        assert self._form is not None
+        try:
+            answer = arguments_of(final)
+        except ValueError as error:
+            return f"the answer is no JSON: {error}"
+        found = next(iter(self._form.iter_errors(answer)), None)
+        return "" if found is None else f"{found.json_path}: {found.message}"[:500]
+
+    # --- the model --------------------------------------------------------------------------------------------------
+
+    async def _ask(self, messages: "Sequence[ModelMessage]", progress: Progress) -> "ModelResponse":
+        """The next answer, from the fallback model if the first fails in a way that may pass."""
+        *others, last = self._models
+        for model in others:
+            try:
+                return await self._ask_one(model, messages, progress)
+            except AgentFailure as failure:
+                if not failure.info.retryable:
+                    raise
+        return await self._ask_one(last, messages, progress)
+
+    async def _ask_one(self, model: "Model", messages: "Sequence[ModelMessage]", progress: Progress) -> "ModelResponse":
+        began = time.perf_counter()
+        words = _Words(progress)
+        try:
+            async with asyncio.timeout(self._config.timeout_seconds):
+                response = await self._stream(model, messages, words)
+        except Exception as error:
+            failure = error if isinstance(error, AgentFailure) else failure_of(self._name, model.model_name, error)
+            seconds = time.perf_counter() - began
+            progress.model_calls.append(ModelCall(model=model.model_name, seconds=seconds, error=failure.info.message))
+            raise failure from error
+        finally:
+            words.flush()
+        progress.model_calls.append(_recorded(model, response, time.perf_counter() - began))
+        return response
+
+    async def _stream(self, model: "Model", messages: "Sequence[ModelMessage]", words: "_Words") -> "ModelResponse":
+        from pydantic_ai.direct import model_request_stream
+        from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
+        from pydantic_ai.settings import ModelSettings
+
+        settings: ModelSettings = {}
+        if self._config.temperature is not None:
+            settings["temperature"] = self._config.temperature
+        if self._config.max_tokens is not None:
+            settings["max_tokens"] = self._config.max_tokens
+        async with model_request_stream(
+            model, messages, model_settings=settings, model_request_parameters=self._parameters
+        ) as stream:
+            async for event in stream:
+                text = ""
+                if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
+                    text = event.part.content
+                elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
+                    text = event.delta.content_delta
+                words.add(text)
+                if words.length > self._limit:
+                    message = f"agent {self._name} says more than {self._limit} bytes; pass large data by reference"
+                    raise AgentFailure("RESULT_TOO_LARGE", message, retryable=False)
+        return stream.get()
+
+    # --- tools ------------------------------------------------------------------------------------------------------
+
+    async def _use(self, call: "ToolCallPart", request: StepRequested, progress: Progress) -> "ModelRequestPart":
+        """What the model hears of a call; a mistake of its own is told to it, so that it can do better."""
+        from pydantic_ai.messages import ToolReturnPart
+
+        name, known = call.tool_name, ", ".join(self._tools) or "none"
+        progress(
+            "tool_call", {"id": call.tool_call_id, "tool": name, "arguments": call.args_as_json_str()[:TOLD_BYTES]}
+        )
+        try:
+            tool = self._tools.get(name)
+            if tool is None:
+                raise AgentFailure("TOOL_ERROR", f"there is no tool {name!r}; there are: {known}", retryable=False)
+            result = await tool.call(arguments_of(call), request, progress)
+            content = orjson.dumps(result).decode()
+            if len(content) > self._limit:
+                raise AgentFailure("TOOL_ERROR", f"the result has more than {self._limit} bytes", retryable=False)
+        except Exception as error:
+            why = f"{error}"[:1000] or type(error).__name__
+            progress("tool_result", {"id": call.tool_call_id, "tool": name, "error": why})
+            return ToolReturnPart(tool_name=name, content=why, tool_call_id=call.tool_call_id, outcome="retried")
+        progress("tool_result", {"id": call.tool_call_id, "tool": name, "result": content[:TOLD_BYTES]})
+        return ToolReturnPart(tool_name=name, content=result, tool_call_id=call.tool_call_id)
+
+
+class _Words:
+    """Gathers words for a moment and tells them in order."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._gathered: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self.length = 0
+
+    def add(self, text: str) -> None:
+        if not text:
+            return
+        self.length += len(text)
+        self._gathered.append(text)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(DELTA_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._gathered:
+            text, self._gathered = "".join(self._gathered), []
+            self._progress("delta", {"content": text})
+
+
+def _corrections(wrong: str, final: "ToolCallPart | None", calls: "Sequence[ToolCallPart]") -> "list[ModelRequestPart]":
+    """Every call has to be answered, or the provider refuses the conversation."""
+    from pydantic_ai.messages import ToolReturnPart, UserPromptPart
+
+    if final is None:
+        return [UserPromptPart(wrong)]
+    return [
+        ToolReturnPart(tool_name=call.tool_name, content=wrong, tool_call_id=call.tool_call_id, outcome="retried")
+        if call is final
+        else ToolReturnPart(tool_name=call.tool_name, content="not called", tool_call_id=call.tool_call_id)
+        for call in calls
+    ]
+
+
+def _recorded(model: "Model", response: "ModelResponse", seconds: float) -> ModelCall:
+    usage = response.usage
+    try:
+        cost = float(response.cost().total_price)
+    except Exception:  # no price is known
+        cost = None
+    return ModelCall(
+        model=response.model_name or model.model_name,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_usd=cost,
+        seconds=seconds,
+        tools=tuple(call.tool_name for call in response.tool_calls if call.tool_name != FINAL),
+    )
+
+
+def prompt_of(given: Any) -> str:
+    """What the model is told: text as it is, an object's `prompt` or `message` if that is all of it, else JSON."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, dict) and len(given) == 1:
+        for key in ("prompt", "message", "text", "input"):
+            if isinstance(given.get(key), str):
+                return str(given[key])
+    return orjson.dumps(given, option=orjson.OPT_INDENT_2).decode()
+
+
+def arguments_of(call: "ToolCallPart") -> dict[str, Any]:
+    """Raises `ValueError` if they are no JSON object."""
+    if isinstance(call.args, Mapping):
+        return dict(call.args)
+    found = orjson.loads(call.args or "{}")
+    if not isinstance(found, dict):
+        raise ValueError("arguments have to be an object")
+    return found
+
+
+def model_of(name: str, config: LlmConfig, settings: Settings, clients: "list[AsyncOpenAI]") -> "Model":
+    """Adds the client that it makes, if any, to `clients`. Raises `AgentFailure` if it can't be reached as it is described."""
+    from openai import AsyncOpenAI
+    from pydantic_ai.models import infer_model
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    base_url, key = config.base_url, "none"
+    if base_url is None and (name == OFFLINE or name.startswith(f"{OFFLINE}:")):
+        base_url, name = settings.offline_model_url, name.removeprefix(f"{OFFLINE}:")
+    if config.api_key_env is not None:
+        key = os.environ.get(config.api_key_env, "")
+        if not key:
+            message = f"model {name} needs a key: the runner has no environment variable {config.api_key_env}"
+            raise AgentFailure("VALIDATION_ERROR", message, retryable=False)
+    if base_url is not None:
+        # the step's retry policy repeats, and records that it does; the client must not on its own
+        client = AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0)
+        clients.append(client)
+        return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
+    try:
+        return infer_model(name)
+    except Exception as error:
+        message = f"model {name!r} can't be used: {error}"
+        raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
+
+
+def failure_of(agent: str, model: str, error: Exception) -> AgentFailure:
+    """What went wrong with the provider, in our codes. Nothing of a request's headers is told."""
+    from pydantic_ai.exceptions import ModelHTTPError
+
+    whose = f"model {model} of agent {agent}"
+    if isinstance(error, TimeoutError):
+        return AgentFailure("TIMEOUT", f"{whose} did not answer in time", retryable=True)
+    if isinstance(error, ModelHTTPError):
+        status = error.status_code
+        message = f"{whose} answered {status}: {str(error.body)[:300]}"
+        if status == 429:
+            return AgentFailure("RATE_LIMIT", message, retryable=True)
+        if status == 408:
+            return AgentFailure("TIMEOUT", message, retryable=True)
+        return AgentFailure("AGENT_ERROR" if status >= 500 else "VALIDATION_ERROR", message, retryable=status >= 500)
+    return AgentFailure("AGENT_ERROR", f"{whose} failed: {type(error).__name__}: {error}", retryable=True)
+
+
+def make_llm_agent(registered: AgentRegistered, settings: Settings) -> LlmAgent:
+    try:
+        config = LlmConfig.model_validate(registered.config)
+        if config.output_schema is not None:
+            Draft202012Validator.check_schema(config.output_schema)
+            if config.output_schema.get("type") != "object":
+                raise ValueError("output_schema: its type has to be object")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        message = f"agent {registered.agent} can't be made: config.{place}: {first['msg']}"
+        raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
+    except (SchemaError, ValueError) as error:
+        text = error.message if isinstance(error, SchemaError) else str(error)
+        message = f"agent {registered.agent} can't be made: config.output_schema: {text}"
+        raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
+    return LlmAgent(registered.agent, config, settings)
