@@ -40,6 +40,7 @@ class Reply(BaseModel):
     status: int = Field(200, description="an error of that status instead of an answer")
     delay_seconds: float = Field(0.0, description="before anything is said")
     chunk_seconds: float = Field(0.0, description="between chunks")
+    stamps: int = Field(0, ge=0, description="so many chunks that say when they were sent, instead of the text")
     cut_after: int | None = Field(None, description="chunks after which the connection breaks")
     raw: str | None = Field(None, description="the body, as it is")
 
@@ -146,6 +147,11 @@ async def stream(call: Call, reply: Reply) -> AsyncIterator[bytes]:
             b"data: " + orjson.dumps({**head, "object": "chat.completion.chunk", "choices": choices, **more}) + b"\n\n"
         )
 
+    for _ in range(reply.stamps):
+        yield event(
+            [{"index": 0, "delta": {"role": "assistant", "content": f"{time.time():.6f} "}, "finish_reason": None}]
+        )
+        await asyncio.sleep(reply.chunk_seconds)
     for number, delta in enumerate(chunks(reply)):
         if number == reply.cut_after:
             raise ConnectionResetError("the script says so")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import orjson
 from aiokafka import TopicPartition
 from handrail_contracts import topics
 from handrail_contracts.journal import Fences
@@ -33,6 +34,7 @@ STEPS = 10
 ONE_AT_A_TIME = 100
 MANY, MANY_STEPS = 2000, 5
 WIDTH = 100
+SPEAKER, SPEAKERS, SPEAKER_SECONDS, CHUNKS_PER_SECOND = "speaker", (20, 50, 100, 200), 5, 50
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Results:
     half_load: dict[str, float] = field(default_factory=dict)
     w3: dict[str, float] = field(default_factory=dict)
     w4: dict[str, float] = field(default_factory=dict)
+    w5: dict[str, float] = field(default_factory=dict)
     replay: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -224,6 +227,45 @@ async def _opened(settings: Settings, workflow: str, count: int) -> None:
             await asyncio.sleep(0.1)
     finally:
         await connection.close()
+
+
+async def streams(client: Client, settings: Settings, model_url: str) -> dict[str, float]:
+    """W5: models that say 50 chunks a second each; the time from the model's chunk to the bus, by how many speak at once."""
+    workflow = await client.define("w5", {"tasks": [{"agent": SPEAKER, "input": "go on"}]})
+    async with httpx2.AsyncClient() as http:
+        reply = {"stamps": SPEAKER_SECONDS * CHUNKS_PER_SECOND, "chunk_seconds": 1 / CHUNKS_PER_SECOND}
+        (await http.post(f"{model_url}/scripts/{SPEAKER}", json=[reply])).raise_for_status()
+    await client.wait(await client.start(workflow, 1))
+    found: dict[str, float] = {}
+    for speakers in SPEAKERS:
+        began = time.perf_counter()
+        times, batches = await _listen(client, settings, workflow, speakers)
+        found[f"speakers_{speakers}_p50_ms"] = round(percentile(times, 0.5) * 1000, 1)
+        found[f"speakers_{speakers}_p95_ms"] = round(percentile(times, 0.95) * 1000, 1)
+        found[f"speakers_{speakers}_chunks_per_s"] = round(len(times) / (time.perf_counter() - began))
+        found[f"speakers_{speakers}_chunks_a_message"] = round(len(times) / batches, 1)
+    return found
+
+
+async def _listen(client: Client, settings: Settings, workflow: str, speakers: int) -> tuple[list[float], int]:
+    """Ages of all chunks as they are read, in order, and how many messages they came in."""
+    reader = await Reader.start(settings, "handrail-bench-streams")
+    try:
+        places = [TopicPartition(topics.STEP_PROGRESSED, p) for p in range(EXECUTION_PARTITIONS)]
+        reader.assign(await reader.end_offsets(places))
+        await client.start(workflow, speakers)
+        times: list[float] = []
+        batches, deadline = 0, time.monotonic() + 120
+        while len(times) < speakers * SPEAKER_SECONDS * CHUNKS_PER_SECOND and time.monotonic() < deadline:
+            for records in (await reader.poll(2000)).values():
+                now = time.time()
+                for record in records:
+                    batches += 1
+                    stamps = orjson.loads(record.value or b"{}")["data"].get("content", "").split()
+                    times += [now - float(stamp) for stamp in stamps]
+        return sorted(times), batches
+    finally:
+        await reader.stop()
 
 
 def resident_mb(pid: int) -> float:

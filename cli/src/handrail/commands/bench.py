@@ -20,8 +20,11 @@ from handrail.local import LocalStack
 from handrail.stack import PORTS, Running
 from handrail.tokens import mint
 
-NOOP = [{"agent": "noop", "kind": "python", "config": {"entry_point": "handrail_agent_runner.builtin:noop"}}]
-ALL = "w1,w2,w3,w4,r"
+AGENTS = [
+    {"agent": "noop", "kind": "python", "config": {"entry_point": "handrail_agent_runner.builtin:noop"}},
+    {"agent": workloads.SPEAKER, "kind": "llm", "config": {"model": f"offline:{workloads.SPEAKER}"}},
+]
+ALL = "w1,w2,w3,w4,w5,r"
 TO_REACH = {
     "w1.step_in_two_hops": "<= 1.4",
     "w1.p99_in_p50": "<= 2.5",
@@ -44,7 +47,7 @@ def bench(
     """Measure the platform on this machine, with the machine's own floor in the same run.
 
     W1 ten sequential steps, one workflow at a time. W2 2,000 workflows of five steps at once, then half that load evenly,
-    watched through the REST API. W3 a hundred parallel steps and a join. W4 parked executions. R replay.
+    watched through the REST API. W3 a hundred parallel steps and a join. W4 parked executions. W5 models that stream. R replay.
     Everything runs here: broker, database, five services, client. docs/guides/bench.md tells what each figure means.
 
     Example: handrail bench --only w1,w2 --json
@@ -52,7 +55,7 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="handrail-bench-") as name:
         folder = Path(name)
         agents = folder / "agents.json"
-        agents.write_text(json.dumps(NOOP))
+        agents.write_text(json.dumps(AGENTS))
         stack = LocalStack(
             folder, lambda line: typer.echo(line, err=True), {n: free_port() for n in PORTS}, agents_file=agents
         )
@@ -90,6 +93,9 @@ async def _measure(running: Running, folder: Path, wanted: set[str], parked: int
             results.w3 = await workloads.fan_out(client)
         if "w4" in wanted:
             results.w4 = await workloads.parked(client, parked, scheduler, settings)
+        if "w5" in wanted:
+            model_url = f"http://127.0.0.1:{running.ports['offline-model']}"
+            results.w5 = await workloads.streams(client, settings, model_url)
         if "r" in wanted:
             results.replay = await workloads.replay(settings)
     return results
