@@ -2,7 +2,7 @@
 
 import typer
 
-from handrail.commands import audit, bench, debug, demo, dlq, doctor, publish, replay, shadow, up
+from handrail.commands import audit, bench, debug, demo, dlq, doctor, publish, replay, shadow, templates, up
 
 app = typer.Typer(
     name="handrail",
@@ -23,5 +23,6 @@ app.command()(replay.replay)
 app.command()(publish.publish)
 app.command()(debug.debug)
 app.command()(shadow.shadow)
+app.add_typer(templates.app, name="templates")
 app.add_typer(audit.app, name="audit")
 app.add_typer(dlq.app, name="dlq")

@@ -38,6 +38,7 @@ def filled(path: str) -> str:
         "step_id",
         "node_id",
         "schedule_id",
+        "template_id",
         "token",
     ):
         path = path.replace(f"{{{name}}}", "x")

@@ -1,6 +1,5 @@
 """`handrail shadow`."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,9 +14,8 @@ from handrail_graph import DefinitionError, compile_workflow
 from handrail_scheduler.recordings import Divergence, Recording
 from handrail_scheduler.recordings import shadow as run_shadow
 
+from handrail.commands.gateway import Org, Project, Url, call, client
 from handrail.commands.up import DataDir, fail
-from handrail.stack import data_folder, read_running
-from handrail.tokens import mint
 
 AT_ONCE = 4
 
@@ -27,9 +25,9 @@ def shadow(
     definition: Annotated[Path | None, typer.Argument(help="The new definition, a JSON file.")] = None,
     version: Annotated[int | None, typer.Option(help="Or a version that is saved already.")] = None,
     last: Annotated[int, typer.Option(help="How many recorded executions, latest first.")] = 1000,
-    url: Annotated[str, typer.Option(help="The gateway; the one of --data-dir if not given.")] = "",
-    org: Annotated[str, typer.Option(help="Whose, for the development token.")] = "demo-org",
-    project: Annotated[str, typer.Option(help="Of which project.")] = "demo-project",
+    url: Url = "",
+    org: Org = "demo-org",
+    project: Project = "demo-project",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -40,10 +38,10 @@ def shadow(
 
     Example: handrail shadow my-workflow new.json --last 200
     """
-    client = _client(data_dir, url, org, project)
-    document = _definition(client, workflow_id, definition, version)
+    gateway = client(data_dir, url, org, project, "shadow")
+    document = _definition(gateway, workflow_id, definition, version)
     began, found = time.monotonic(), []
-    for raw in _exports(client, workflow_id, last):
+    for raw in _exports(gateway, workflow_id, last):
         recording = Recording.read(raw)
         if recording.beginning is None:
             continue  # it was refused before it began
@@ -60,35 +58,13 @@ def shadow(
     raise typer.Exit(2 if any(not divergence.same for divergence in found) else 0)
 
 
-def _client(data_dir: Path | None, url: str, organization: str, project: str) -> httpx2.Client:
-    folder = data_folder(data_dir)
-    running = read_running(folder)
-    if not url and running is None:
-        raise fail("no stack runs here, and no --url is given. Start one with `handrail up`.")
-    token = os.environ.get("HANDRAIL_TOKEN") or mint(
-        folder / "auth", user="shadow", organization=organization, project=project, ttl=3600
-    )
-    base = (url or (running.gateway if running is not None else "")).rstrip("/") + "/api/v1"
-    return httpx2.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=60)
-
-
-def _get(client: httpx2.Client, path: str, **query: Any) -> Any:
-    try:
-        answer = client.get(path, params={name: value for name, value in query.items() if value is not None})
-    except httpx2.HTTPError as error:
-        raise fail(f"the gateway does not answer: {error}.") from error
-    if answer.status_code != 200:
-        raise fail(f"GET {path}: {answer.json().get('detail', answer.text)}")
-    return answer.json()
-
-
 def _definition(
-    client: httpx2.Client, workflow_id: str, definition: Path | None, version: int | None
+    gateway: httpx2.Client, workflow_id: str, definition: Path | None, version: int | None
 ) -> dict[str, Any]:
     if (definition is None) == (version is None):
         raise fail("say what to compare with: a definition file, or --version N.")
     if definition is None:
-        found: dict[str, Any] = _get(client, f"/workflows/{workflow_id}", version=version)["definition"]
+        found: dict[str, Any] = call(gateway, "GET", f"/workflows/{workflow_id}", version=version)["definition"]
         return found
     try:
         document: dict[str, Any] = orjson.loads(definition.read_bytes())
@@ -101,13 +77,13 @@ def _definition(
     return document
 
 
-def _exports(client: httpx2.Client, workflow_id: str, last: int) -> Iterator[Any]:
+def _exports(gateway: httpx2.Client, workflow_id: str, last: int) -> Iterator[Any]:
     """The latest executions, a few fetched at a time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         cursor, left = None, last
         while left > 0:
-            page = _get(client, f"/workflows/{workflow_id}/executions", limit=min(left, 200), cursor=cursor)
-            yield from pool.map(lambda item: _get(client, f"/executions/{item['id']}/export"), page["items"])
+            page = call(gateway, "GET", f"/workflows/{workflow_id}/executions", limit=min(left, 200), cursor=cursor)
+            yield from pool.map(lambda item: call(gateway, "GET", f"/executions/{item['id']}/export"), page["items"])
             left, cursor = left - len(page["items"]), page["next_cursor"]
             if cursor is None:
                 return

@@ -40,10 +40,7 @@ async def get_agent(name: AgentName, gateway: GatewayDep, caller: CallerDep) -> 
 async def register_agent(
     name: AgentName, body: AgentRequest, gateway: GatewayDep, caller: CallerDep, key: Key = None
 ) -> Answer:
-    await _own(gateway, caller, name)
-    message = _message(gateway, caller, name, body, key)
-    gateway.recent.check(message.event_id, key, body.model_dump())
-    await _publish(gateway, message)
+    message = await register(gateway, caller, name, body, key)
     return Answer(
         {
             **body.model_dump(exclude={"config"}),
@@ -53,6 +50,17 @@ async def register_agent(
             "config": _masked(body.config),
         }
     )
+
+
+async def register(
+    gateway: Gateway, caller: Caller, name: str, body: AgentRequest, key: str | None = None
+) -> AgentRegistered:
+    """Publishes it, and waits until the read models show it, for as long as callers wait."""
+    await _own(gateway, caller, name)
+    message = _message(gateway, caller, name, body, key)
+    gateway.recent.check(message.event_id, key, body.model_dump())
+    await _publish(gateway, message)
+    return message
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)

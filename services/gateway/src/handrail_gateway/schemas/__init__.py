@@ -89,6 +89,13 @@ from handrail_gateway.schemas.people import (
     DeadLetterPage,
     DecisionRequest,
 )
+from handrail_gateway.schemas.templates import (
+    InstantiateRequest,
+    Template,
+    TemplateInstance,
+    TemplatePage,
+    TemplateSummary,
+)
 from handrail_gateway.schemas.triggers import (
     EventAccepted,
     EventRequest,
@@ -172,6 +179,7 @@ __all__ = [
     "Forked",
     "HistoryEvent",
     "HistoryPage",
+    "InstantiateRequest",
     "JsonObject",
     "MigrateRequest",
     "Migration",
@@ -198,6 +206,10 @@ __all__ = [
     "StepRequest",
     "StepStats",
     "StepTypes",
+    "Template",
+    "TemplateInstance",
+    "TemplatePage",
+    "TemplateSummary",
     "Timeline",
     "Tool",
     "ToolList",
