@@ -74,10 +74,13 @@ async def test_a_model_that_fails_for_a_while_is_asked_again_by_the_steps_policy
     assert [(call["attempt"], bool(call["error"])) for call in found["items"]] == [(1, True), (2, True), (3, False)]
 
 
-async def test_a_mistaken_registration_fails_the_step_with_what_is_wrong(api: Api) -> None:
-    wrong = await register(api, "llm-wrong", modle="gpt")
+async def test_a_mistaken_registration_is_refused_with_what_is_wrong(api: Api) -> None:
+    told = await api.put("/agents/llm-wrong", {"kind": "llm", "config": {"modle": "gpt"}}, 422)
+    assert "`config.modle`: Extra inputs are not permitted" in told["errors"][0]["message"]
+
+
+async def test_a_tool_that_no_runner_has_fails_the_step_with_those_there_are(api: Api) -> None:
+    wrong = await register(api, "llm-wrong", tools=["fly"])
     execution = await api.run(agent("ask", does=wrong))
     assert execution["status"] == "failed"
-    assert (
-        execution["error"]["message"] == "agent llm-wrong can't be made: config.modle: Extra inputs are not permitted"
-    )
+    assert execution["error"]["message"].startswith("there is no tool 'fly'; there are parse_csv, ")

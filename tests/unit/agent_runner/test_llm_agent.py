@@ -237,6 +237,11 @@ def test_a_registration_that_cannot_work_says_why(config: Json, why: str) -> Non
     assert why in caught.value.info.message
 
 
+async def test_it_may_have_a_rate_limit_like_every_agent() -> None:
+    async with serving() as models:
+        assert await models.run("hi", rate_limit={"count": 10, "per_seconds": 1}) == "You said: hi"
+
+
 async def test_a_missing_key_is_named_and_a_present_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as models:
         with pytest.raises(AgentFailure, match="the runner has no environment variable SECRET_KEY"):

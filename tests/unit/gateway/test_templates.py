@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handrail_agent_runner.agents.llm import LlmConfig
+from handrail_contracts.agents import LlmConfig
 from handrail_gateway.templates import PLACE, filled, instantiate, mistakes, templates
 from handrail_gateway.templates.page import page
 from handrail_graph import compile_workflow

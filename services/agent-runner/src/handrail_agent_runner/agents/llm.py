@@ -11,12 +11,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from handrail_contracts.envelope import JsonObject
+from handrail_contracts.agents import OFFLINE, LlmConfig
 from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested
 from handrail_runtime.settings import Settings
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress
 from handrail_agent_runner.tools import NativeTool, native_tool
@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # importing it takes a second, which only those pay who have 
     from pydantic_ai.messages import ModelMessage, ModelRequestPart, ModelResponse, ToolCallPart
     from pydantic_ai.models import Model, ModelRequestParameters
 
-OFFLINE = "offline"
 FINAL = "final_answer"
 DELTA_SECONDS = 0.02
 """Words are gathered this long before they are told: order is kept, and a busy model does not flood the topic."""
@@ -34,26 +33,6 @@ CORRECTIONS = 2
 """How often a model may correct an answer that does not fit its form."""
 TOLD_BYTES = 20_000
 """What is told of a tool's result on the way; the model sees all of it."""
-
-
-class LlmConfig(BaseModel):
-    """`config` of an agent of the kind `llm`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str = Field(
-        OFFLINE, description="`provider:name`, such as `openai:gpt-5-mini`; `offline` is the local model server"
-    )
-    fallback_model: str | None = Field(None, description="asked when the model fails in a way that may pass")
-    base_url: str | None = Field(None, description="of a server that speaks OpenAI's chat completions")
-    api_key_env: str | None = Field(None, description="the runner's environment variable that holds the key")
-    instructions: str = ""
-    output_schema: JsonObject | None = Field(None, description="JSON Schema of the answer; text without one")
-    tools: list[str] = Field([], description="native tools that it may call")
-    max_iterations: int = Field(10, ge=1, le=100, description="model calls in one attempt")
-    timeout_seconds: float = Field(120.0, gt=0, description="of one model call")
-    temperature: float | None = None
-    max_tokens: int | None = Field(None, ge=1)
 
 
 class LlmAgent:

@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from handrail_contracts.agents import LlmConfig
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from handrail_gateway.schemas.base import ApprovalStatus, JsonObject, Request
 
@@ -28,12 +29,22 @@ class AgentRequest(Request):
     def _reachable(self) -> "AgentRequest":
         if self.kind == "http" and not str(self.config.get("url", "")).startswith(("http://", "https://")):
             raise ValueError("an agent of kind `http` needs `config.url`, beginning with http:// or https://")
+        if self.kind == "llm":
+            self._check_model()
         limit = self.config.get("rate_limit")
         if limit is not None:
             numbers = [limit.get("count"), limit.get("per_seconds", 1)] if isinstance(limit, dict) else [None]
             if not all(isinstance(number, int | float) and number > 0 for number in numbers):
                 raise ValueError('`config.rate_limit` is {"count": 10, "per_seconds": 60}, both above 0')
         return self
+
+    def _check_model(self) -> None:
+        try:
+            LlmConfig.model_validate(self.config)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(["config", *map(str, first["loc"])])
+            raise ValueError(f"`{place}`: {first['msg']}") from error
 
 
 class ApprovalSummary(BaseModel):
