@@ -6,7 +6,7 @@ import httpx2
 from handrail_contracts import topics
 from support.logs import read_log
 
-from product.conftest import Api, agent
+from product.conftest import Api, agent, step
 
 Json = dict[str, Any]
 
@@ -84,3 +84,18 @@ async def test_a_tool_that_no_runner_has_fails_the_step_with_those_there_are(api
     execution = await api.run(agent("ask", does=wrong))
     assert execution["status"] == "failed"
     assert execution["error"]["message"].startswith("there is no tool 'fly'; there are parse_csv, ")
+
+
+async def test_a_chat_remembers_its_session(api: Api) -> None:
+    talker = await register(api, "llm-talker")
+    workflow_id = await api.workflow(
+        step("hear", "trigger", "talk", parameters={"kind": "chat"}),
+        step("talk", "agent_execution", parameters={"agent_id": talker}),
+    )
+    await script(api, talker, {"text": "Hello Ada."}, {"text": "You are Ada."})
+    for message in ("I am Ada.", "Who am I?"):
+        await api.ended(await api.start(workflow_id, {"current_message": message}, session_id="s-llm"))
+    async with httpx2.AsyncClient() as client:
+        first, second = (await client.get(f"{api.platform.model_url}/calls/{talker}")).json()
+    assert [message["content"] for message in first["messages"]] == ["I am Ada."]
+    assert [message["content"] for message in second["messages"]] == ["I am Ada.", "Hello Ada.", "Who am I?"]

@@ -91,6 +91,25 @@ async def test_words_stream_in_order_and_the_call_is_recorded() -> None:
         assert [message["role"] for message in asked["messages"]] == ["system", "user"]
 
 
+async def test_a_chat_goes_on_where_it_stood() -> None:
+    async with serving() as models:
+        await models.script({"text": "Rome."})
+        history = [
+            {"role": "user", "content": "Capital of France?"},
+            {"role": "assistant", "content": {"answer": "Paris"}},
+        ]
+        given = {"current_message": "And of Italy?", "history": history, "session_id": "s"}
+        assert await models.run(given, instructions="Be brief.") == "Rome."
+        (asked,) = await models.asked()
+        said = [(message["role"], message["content"]) for message in asked["messages"]]
+        assert said == [
+            ("system", "Be brief."),
+            ("user", "Capital of France?"),
+            ("assistant", '{\n  "answer": "Paris"\n}'),
+            ("user", "And of Italy?"),
+        ]
+
+
 async def test_a_tool_is_called_and_its_result_goes_back() -> None:
     async with serving() as models:
         wanted = {"name": "word_count", "arguments": {"text": "one two three"}}

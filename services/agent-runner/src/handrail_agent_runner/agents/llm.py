@@ -77,12 +77,10 @@ class LlmAgent:
         )
 
     async def execute(self, request: StepRequested, progress: Progress) -> Any:
-        from pydantic_ai.messages import ModelRequest, UserPromptPart
+        from pydantic_ai.messages import ModelRequest
 
         instructions = self._config.instructions or None
-        messages: list[ModelMessage] = [
-            ModelRequest(parts=[UserPromptPart(prompt_of(request.input))], instructions=instructions)
-        ]
+        messages = conversation_of(request.input, instructions)
         most, corrections = request.max_iterations or self._config.max_iterations, CORRECTIONS
         for _ in range(most):
             response = await self._ask(messages, progress)
@@ -251,6 +249,22 @@ def _recorded(model: "Model", response: "ModelResponse", seconds: float) -> Mode
         seconds=seconds,
         tools=tuple(call.tool_name for call in response.tool_calls if call.tool_name != FINAL),
     )
+
+
+def conversation_of(given: Any, instructions: str | None) -> "list[ModelMessage]":
+    """What the model is told: of a chat what was said before in its session, then what is said now."""
+    from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
+
+    said: list[ModelMessage] = []
+    chat = isinstance(given, dict) and "current_message" in given
+    for entry in given.get("history") or () if chat else ():
+        text = prompt_of(entry.get("content") if isinstance(entry, dict) else entry)
+        if isinstance(entry, dict) and entry.get("role") == "assistant":
+            said.append(ModelResponse(parts=[TextPart(text)]))
+        else:
+            said.append(ModelRequest(parts=[UserPromptPart(text)], instructions=instructions))
+    prompt = prompt_of(given["current_message"] if chat else given)
+    return [*said, ModelRequest(parts=[UserPromptPart(prompt)], instructions=instructions)]
 
 
 def prompt_of(given: Any) -> str:
