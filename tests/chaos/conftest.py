@@ -18,6 +18,9 @@ from handrail.tokens import AUDIENCE, ISSUER, ensure_keys
 from handrail.topics import create_topics
 from support.processes import Process, ServiceCluster
 
+PLANTED_KEY = "sk-planted-4711-nobody-may-see-this"
+"""In the runner's environment, for a model that needs a key."""
+
 
 @dataclass
 class Platform:
@@ -83,4 +86,5 @@ def _env(folder: Path, port: int) -> dict[str, str]:
         "HANDRAIL_AUTH_ISSUER": ISSUER,
         "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
         "HANDRAIL_WEBHOOK_KEY": "a key for tests",
+        "PLANTED_MODEL_KEY": PLANTED_KEY,
     }

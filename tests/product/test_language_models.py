@@ -3,7 +3,9 @@
 from typing import Any
 
 import httpx2
+from chaos.conftest import PLANTED_KEY
 from handrail_contracts import topics
+from handrail_contracts.topics import catalogue
 from support.logs import read_log
 
 from product.conftest import Api, agent, step
@@ -99,3 +101,25 @@ async def test_a_chat_remembers_its_session(api: Api) -> None:
         first, second = (await client.get(f"{api.platform.model_url}/calls/{talker}")).json()
     assert [message["content"] for message in first["messages"]] == ["I am Ada."]
     assert [message["content"] for message in second["messages"]] == ["I am Ada.", "Hello Ada.", "Who am I?"]
+
+
+async def test_a_key_is_seen_by_its_provider_and_by_nobody_else(api: Api) -> None:
+    config = {"model": "llm-keyed", "base_url": f"{api.platform.model_url}/v1", "api_key_env": "PLANTED_MODEL_KEY"}
+    keyed = await register(api, "llm-keyed", **config)
+    await script(api, keyed, {"text": "fine"}, {"status": 401, "text": f"Incorrect API key provided: {PLANTED_KEY}."})
+    good, bad = [await api.run(agent("ask", does=keyed)) for _ in range(2)]
+    assert (good["status"], bad["status"]) == ("completed", "failed")
+    assert "Incorrect API key provided: ***." in bad["error"]["message"]
+    async with httpx2.AsyncClient() as client:
+        calls = (await client.get(f"{api.platform.model_url}/calls/{keyed}")).json()
+    assert {call["authorization"] for call in calls} == {f"Bearer {PLANTED_KEY}"}, "the provider sees it"
+    for execution in (good, bad):
+        for part in ("", "/events", "/model-calls", "/timeline", "/export"):
+            assert PLANTED_KEY not in str(await api.get(f"/executions/{execution['id']}{part}"))
+    assert PLANTED_KEY not in str(await api.get(f"/agents/{keyed}"))
+    for name in catalogue():
+        for record in await read_log(api.platform.broker.bootstrap, name):
+            assert PLANTED_KEY.encode() not in (record.value or b""), name
+    logs = sorted((api.folder / "services").glob("*.log"))
+    assert len(logs) >= 5
+    assert not [log.name for log in logs if PLANTED_KEY in log.read_text()]

@@ -37,7 +37,7 @@ class Reply(BaseModel):
 
     text: str = ""
     tool_calls: list[ScriptedCall] = []
-    status: int = Field(200, description="an error of that status instead of an answer")
+    status: int = Field(200, description="an error of that status instead of an answer, saying `text`")
     delay_seconds: float = Field(0.0, description="before anything is said")
     chunk_seconds: float = Field(0.0, description="between chunks")
     stamps: int = Field(0, ge=0, description="so many chunks that say when they were sent, instead of the text")
@@ -201,11 +201,15 @@ def application() -> FastAPI:
     async def completions(request: Request) -> Response:
         body = orjson.loads(await request.body())
         call = Call.model_validate(body)
-        scripts.calls[call.model].append(body)
+        scripts.calls[call.model].append({**body, "authorization": request.headers.get("authorization")})
         reply = scripts.reply(call)
         await asyncio.sleep(reply.delay_seconds)
         if reply.status != 200:
-            error = {"message": f"the script says {reply.status}", "type": "offline", "code": reply.status}
+            error = {
+                "message": reply.text or f"the script says {reply.status}",
+                "type": "offline",
+                "code": reply.status,
+            }
             return JSONResponse({"error": error}, reply.status)
         if reply.raw is not None:
             return Response(reply.raw, media_type="text/event-stream" if call.stream else "application/json")

@@ -266,10 +266,13 @@ async def test_a_missing_key_is_named_and_a_present_one_is_not(monkeypatch: pyte
         with pytest.raises(AgentFailure, match="the runner has no environment variable SECRET_KEY"):
             await models.run(api_key_env="SECRET_KEY")
         monkeypatch.setenv("SECRET_KEY", "sk-planted")
-        await models.script({"status": 401})
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-another")
+        await models.script({"status": 401, "text": "not sk-planted, nor sk-another"})
         with pytest.raises(AgentFailure) as caught:
             await models.run(api_key_env="SECRET_KEY")
-        assert "sk-planted" not in repr((caught.value.info, models.calls, models.told))
+        told = repr((caught.value.info, models.calls, models.told))
+        assert "not ***, nor ***" in told
+        assert "sk-" not in told
 
 
 async def test_a_provider_that_is_not_there_says_so() -> None:

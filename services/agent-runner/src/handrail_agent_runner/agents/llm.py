@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # importing it takes a second, which only those pay who have 
     from pydantic_ai.models import Model, ModelRequestParameters
 
 FINAL = "final_answer"
+NO_KEY, SHORTEST_KEY = "none", 8
 DELTA_SECONDS = 0.02
 """Words are gathered this long before they are told: order is kept, and a busy model does not flood the topic."""
 CORRECTIONS = 2
@@ -135,7 +136,7 @@ class LlmAgent:
             async with asyncio.timeout(self._config.timeout_seconds):
                 response = await self._stream(model, messages, words)
         except Exception as error:
-            failure = error if isinstance(error, AgentFailure) else failure_of(self._name, model.model_name, error)
+            failure = error if isinstance(error, AgentFailure) else self._failure_of(model, error)
             seconds = time.perf_counter() - began
             progress.model_calls.append(ModelCall(model=model.model_name, seconds=seconds, error=failure.info.message))
             raise failure from error
@@ -143,6 +144,15 @@ class LlmAgent:
             words.flush()
         progress.model_calls.append(_recorded(model, response, time.perf_counter() - began))
         return response
+
+    def _failure_of(self, model: "Model", error: Exception) -> AgentFailure:
+        """A provider may repeat the key that it refuses: nobody else is told."""
+        info = failure_of(self._name, model.model_name, error).info
+        message = info.message
+        for name, value in os.environ.items():
+            if (name.endswith("_KEY") or name == self._config.api_key_env) and len(value) >= SHORTEST_KEY:
+                message = message.replace(value, "***")
+        return AgentFailure(info.code, message, retryable=info.retryable)
 
     async def _stream(self, model: "Model", messages: "Sequence[ModelMessage]", words: "_Words") -> "ModelResponse":
         from pydantic_ai.direct import model_request_stream
@@ -295,7 +305,7 @@ def model_of(name: str, config: LlmConfig, settings: Settings, clients: "list[As
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    base_url, key = config.base_url, "none"
+    base_url, key = config.base_url, NO_KEY
     if base_url is None and (name == OFFLINE or name.startswith(f"{OFFLINE}:")):
         base_url, name = settings.offline_model_url, name.removeprefix(f"{OFFLINE}:")
     if config.api_key_env is not None:
