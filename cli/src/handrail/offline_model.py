@@ -9,6 +9,7 @@ the last is repeated. A reply may be slow, fail, break off or be no JSON. `GET /
 import argparse
 import asyncio
 import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -70,7 +71,7 @@ class Scripts:
 
 def by_rule(call: Call) -> Reply:
     """Calls a tool that the text names and that was not called yet; fills a wanted form; otherwise repeats what it was told."""
-    told = next((text_of(m["content"]) for m in reversed(call.messages) if m["role"] == "user"), "")
+    told = gist(next((text_of(m["content"]) for m in reversed(call.messages) if m["role"] == "user"), ""))
     results = [text_of(message["content"]) for message in call.messages if message["role"] == "tool"]
     forms = []
     for tool in (entry["function"] for entry in call.tools):
@@ -82,7 +83,12 @@ def by_rule(call: Call) -> Reply:
         return Reply(tool_calls=[ScriptedCall(name=forms[0]["name"], arguments=filled(forms[0]["parameters"], told))])
     if results:
         return Reply(text=f"The tools say: {'; '.join(results)}"[:2000])
-    return Reply(text=f"You said: {told}"[:2000])
+    return Reply(text=f"You said: {told}")
+
+
+def gist(text: str) -> str:
+    """Its first words, without the marks of JSON: answers stay readable although they repeat what they were told."""
+    return " ".join(re.sub(r"\\[nt\"]|[{}\[\]\"\\]", " ", text).split())[:200]
 
 
 def text_of(content: Any) -> str:
@@ -116,7 +122,7 @@ def filled(schema: dict[str, Any], told: str, root: dict[str, Any] | None = None
         case "boolean":
             return True
         case _:
-            return told[: schema.get("maxLength", 500)]
+            return told[: schema.get("maxLength", 100)]
 
 
 def chunks(reply: Reply) -> list[dict[str, Any]]:
