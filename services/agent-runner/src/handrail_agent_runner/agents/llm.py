@@ -7,7 +7,8 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 from handrail_agent_runner.agents.base import AgentFailure, Progress
 from handrail_agent_runner.tools import NativeTool, native_tool
 
-if TYPE_CHECKING:  # importing it takes a second, which only those pay who have such an agent
+if TYPE_CHECKING:  # see _import
     from openai import AsyncOpenAI
     from pydantic_ai.messages import ModelMessage, ModelRequestPart, ModelResponse, ToolCallPart
     from pydantic_ai.models import Model, ModelRequestParameters
@@ -78,6 +79,7 @@ class LlmAgent:
         )
 
     async def execute(self, request: StepRequested, progress: Progress) -> Any:
+        await asyncio.to_thread(_import)
         from pydantic_ai.messages import ModelRequest
 
         instructions = self._config.instructions or None
@@ -85,30 +87,35 @@ class LlmAgent:
         most, corrections = request.max_iterations or self._config.max_iterations, CORRECTIONS
         for _ in range(most):
             response = await self._ask(messages, progress)
-            messages.append(response)
-            calls = response.tool_calls
-            final = next((call for call in calls if call.tool_name == FINAL and self._form is not None), None)
-            if final is None and not calls and self._form is None:
+            calls, final = response.tool_calls, self._final(response)
+            if self._form is None and not calls:
                 return response.text or ""
+            wrong = self._mistake(final)
+            if final is not None and not wrong:
+                return arguments_of(final)
             if final is None and calls:
                 parts = list(await asyncio.gather(*(self._use(call, request, progress) for call in calls)))
-            else:
-                wrong = "answer by calling " + FINAL if final is None else self._mistake(final)
-                if final is not None and not wrong:
-                    return arguments_of(final)
+            elif corrections:
                 corrections -= 1
-                if corrections < 0:
-                    message = f"agent {self._name} did not give an answer that fits its output_schema: {wrong}"
-                    raise AgentFailure("AGENT_ERROR", message, retryable=True)
                 parts = _corrections(wrong, final, calls)
-            messages.append(ModelRequest(parts=parts, instructions=instructions))
+            else:
+                message = f"agent {self._name} did not give an answer that fits its output_schema: {wrong}"
+                raise AgentFailure("AGENT_ERROR", message, retryable=True)
+            messages += [response, ModelRequest(parts=parts, instructions=instructions)]
         message = (
             f"agent {self._name} asked its model {most} times and came to no end; raise max_iterations if it needs more"
         )
         raise AgentFailure("AGENT_ERROR", message, retryable=False)
 
-    def _mistake(self, final: "ToolCallPart") -> str:
-        assert self._form is not None
+    def _final(self, response: "ModelResponse") -> "ToolCallPart | None":
+        if self._form is None:
+            return None
+        return next((call for call in response.tool_calls if call.tool_name == FINAL), None)
+
+    def _mistake(self, final: "ToolCallPart | None") -> str:
+        """Why that is no answer; empty if it is one."""
+        if self._form is None or final is None:
+            return f"answer by calling {FINAL}"
         try:
             answer = arguments_of(final)
         except ValueError as error:
@@ -203,6 +210,13 @@ class LlmAgent:
             return ToolReturnPart(tool_name=name, content=why, tool_call_id=call.tool_call_id, outcome="retried")
         progress("tool_result", {"id": call.tool_call_id, "tool": name, "result": content[:TOLD_BYTES]})
         return ToolReturnPart(tool_name=name, content=result, tool_call_id=call.tool_call_id)
+
+
+@cache
+def _import() -> None:
+    """Takes a second or two: in a thread, so that other agents go on."""
+    import_module("pydantic_ai.direct")
+    import_module("pydantic_ai.models.openai")
 
 
 class _Words:
