@@ -35,6 +35,7 @@ ONE_AT_A_TIME = 100
 MANY, MANY_STEPS = 2000, 5
 WIDTH = 100
 SPEAKER, SPEAKERS, SPEAKER_SECONDS, CHUNKS_PER_SECOND = "speaker", (20, 50, 100, 200), 5, 50
+WATCHED = 5
 
 
 @dataclass
@@ -229,8 +230,9 @@ async def _opened(settings: Settings, workflow: str, count: int) -> None:
         await connection.close()
 
 
-async def streams(client: Client, settings: Settings, model_url: str) -> dict[str, float]:
-    """W5: models that say 50 chunks a second each; the time from the model's chunk to the bus, by how many speak at once."""
+async def streams(client: Client, api: httpx2.AsyncClient, settings: Settings, model_url: str) -> dict[str, float]:
+    """W5: models that say 50 chunks a second each; the time from the model's chunk to the bus, by how many speak at once,
+    and for some of them to the gateway's event stream."""
     workflow = await client.define("w5", {"tasks": [{"agent": SPEAKER, "input": "go on"}]})
     async with httpx2.AsyncClient() as http:
         reply = {"stamps": SPEAKER_SECONDS * CHUNKS_PER_SECOND, "chunk_seconds": 1 / CHUNKS_PER_SECOND}
@@ -239,21 +241,25 @@ async def streams(client: Client, settings: Settings, model_url: str) -> dict[st
     found: dict[str, float] = {}
     for speakers in SPEAKERS:
         began = time.perf_counter()
-        times, batches = await _listen(client, settings, workflow, speakers)
+        times, batches, streamed = await _listen(client, api, settings, workflow, speakers)
         found[f"speakers_{speakers}_p50_ms"] = round(percentile(times, 0.5) * 1000, 1)
         found[f"speakers_{speakers}_p95_ms"] = round(percentile(times, 0.95) * 1000, 1)
+        found[f"speakers_{speakers}_sse_p95_ms"] = round(percentile(streamed, 0.95) * 1000, 1)
         found[f"speakers_{speakers}_chunks_per_s"] = round(len(times) / (time.perf_counter() - began))
         found[f"speakers_{speakers}_chunks_a_message"] = round(len(times) / batches, 1)
     return found
 
 
-async def _listen(client: Client, settings: Settings, workflow: str, speakers: int) -> tuple[list[float], int]:
-    """Ages of all chunks as they are read, in order, and how many messages they came in."""
+async def _listen(
+    client: Client, api: httpx2.AsyncClient, settings: Settings, workflow: str, speakers: int
+) -> tuple[list[float], int, list[float]]:
+    """Ages of all chunks as they are read from the bus, in order; how many messages they came in; ages on event streams."""
     reader = await Reader.start(settings, "handrail-bench-streams")
     try:
         places = [TopicPartition(topics.STEP_PROGRESSED, p) for p in range(EXECUTION_PARTITIONS)]
         reader.assign(await reader.end_offsets(places))
-        await client.start(workflow, speakers)
+        ids = await client.start(workflow, speakers)
+        watching = [asyncio.create_task(_watch(api, execution_id)) for execution_id in ids[:WATCHED]]
         times: list[float] = []
         batches, deadline = 0, time.monotonic() + 120
         while len(times) < speakers * SPEAKER_SECONDS * CHUNKS_PER_SECOND and time.monotonic() < deadline:
@@ -263,9 +269,27 @@ async def _listen(client: Client, settings: Settings, workflow: str, speakers: i
                     batches += 1
                     stamps = orjson.loads(record.value or b"{}")["data"].get("content", "").split()
                     times += [now - float(stamp) for stamp in stamps]
-        return sorted(times), batches
+        streamed = [age for ages in await asyncio.gather(*watching) for age in ages]
+        return sorted(times), batches, sorted(streamed)
     finally:
         await reader.stop()
+
+
+async def _watch(api: httpx2.AsyncClient, execution_id: str) -> list[float]:
+    """Ages of the chunks on an event stream, and that each came once and in order."""
+    stamps: list[float] = []
+    ages: list[float] = []
+    async with api.stream("GET", f"/api/v1/executions/{execution_id}/stream", timeout=120) as response:
+        async for line in response.aiter_lines():
+            if line == "event: complete":
+                break
+            if line.startswith("data:") and (content := orjson.loads(line[5:]).get("content")):
+                now = time.time()
+                stamps += [float(stamp) for stamp in content.split()]
+                ages += [now - float(stamp) for stamp in content.split()]
+    if stamps != sorted(set(stamps)):
+        raise RuntimeError(f"the event stream of {execution_id} repeats words, or mixes them up")
+    return ages
 
 
 def resident_mb(pid: int) -> float:

@@ -74,7 +74,12 @@ async def _measure(running: Running, folder: Path, wanted: set[str], parked: int
     results = workloads.Results(machine=workloads.machine_facts())
     scheduler = running.pids["scheduler"]
     assert scheduler is not None
-    async with Client(settings) as client:
+    token = mint(folder / "auth", user="bench", organization="bench", project="bench", ttl=3600)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        Client(settings) as client,
+        httpx2.AsyncClient(base_url=running.gateway, headers=headers, timeout=30) as api,
+    ):
         workflow = await client.define("warm-up", workloads.chain(5))
         for _ in range(3):
             await client.wait(await client.start(workflow, 1000))
@@ -84,18 +89,14 @@ async def _measure(running: Running, folder: Path, wanted: set[str], parked: int
             results.w1 = await workloads.one_at_a_time(client, settings)
         if "w2" in wanted:
             results.w2 = await workloads.many_at_once(client, settings)
-            token = mint(folder / "auth", user="bench", organization="bench", project="bench", ttl=3600)
-            async with httpx2.AsyncClient(
-                base_url=running.gateway, headers={"Authorization": f"Bearer {token}"}, timeout=30
-            ) as api:
-                results.half_load = await workloads.half_load(client, api, results.w2["steps_per_s"])
+            results.half_load = await workloads.half_load(client, api, results.w2["steps_per_s"])
         if "w3" in wanted:
             results.w3 = await workloads.fan_out(client)
         if "w4" in wanted:
             results.w4 = await workloads.parked(client, parked, scheduler, settings)
         if "w5" in wanted:
             model_url = f"http://127.0.0.1:{running.ports['offline-model']}"
-            results.w5 = await workloads.streams(client, settings, model_url)
+            results.w5 = await workloads.streams(client, api, settings, model_url)
         if "r" in wanted:
             results.replay = await workloads.replay(settings)
     return results
