@@ -92,7 +92,8 @@ def _decode_slowly(topic: str, value: bytes) -> Any:
     try:
         return _adapter(topic).validate_python(upcast(raw), strict=False)
     except ValidationError as error:
-        raise DecodeError("INVALID_MESSAGE", f"{topic}: {_first_error(error)}") from error
+        place, why = first_mistake(error)
+        raise DecodeError("INVALID_MESSAGE", f"{topic}: {place or 'message'}: {why}") from error
 
 
 def _check_type_and_version(topic: str, raw: dict[str, Any]) -> None:
@@ -121,9 +122,10 @@ def _known_versions(topic: str) -> Mapping[str, int]:
     return known
 
 
-def _first_error(error: ValidationError) -> str:
+def first_mistake(error: ValidationError) -> tuple[str, str]:
+    """Where it is, empty for the whole, and what it is; nothing of the value itself, which may be a secret."""
     details: ErrorDetails = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, details['loc'])) or 'message'}: {details['msg']}"
+    return ".".join(map(str, details["loc"])), details["msg"]
 
 
 def cloud_event_headers(message: Message, source: str) -> list[tuple[str, bytes]]:

@@ -106,8 +106,11 @@ class Busy:
     """Executions that were moved just now and work on, by tenant. Times are of one clock, in seconds."""
 
     def __init__(self, alone: int) -> None:
-        """`alone`: busy executions that flooding tenants share while nobody else works."""
-        self._alone, self._beside = alone, False
+        """`alone`: busy executions that flooding tenants share while nobody else works.
+
+        `beside`, as of the last `room`: somebody works, did lately or wants to who does not flood.
+        """
+        self._alone, self.beside = alone, False
         self._since: dict[str, tuple[float, Tenant]] = {}
         self._counts = Counter[Tenant]()
         self._lately: dict[Tenant, float] = {}
@@ -129,7 +132,7 @@ class Busy:
 
     def expire(self, now: float) -> None:
         """Forgets executions that nothing has moved for long, and tenants after `LATELY_SECONDS` without one."""
-        horizon = now - (BESIDE_SECONDS if self._beside else BUSY_SECONDS)
+        horizon = now - (BESIDE_SECONDS if self.beside else BUSY_SECONDS)
         while self._since:
             execution_id, (since, tenant) = next(iter(self._since.items()))
             if since > horizon:
@@ -141,15 +144,11 @@ class Busy:
         for tenant in [t for t, seen in self._lately.items() if seen < now - LATELY_SECONDS]:
             del self._lately[tenant]
 
-    def has_quiet(self, flooding: set[Tenant], waiting: set[Tenant]) -> bool:
-        """Whether anybody works, did lately or wants to who does not flood."""
-        return bool((self._lately.keys() | waiting) - flooding)
-
     def room(self, flooding: set[Tenant], waiting: set[Tenant]) -> Callable[[Tenant], int]:
         """How many more executions each tenant may begin. `flooding` are those who had to wait at the last turn already.
 
         Alone they fill the platform; beside others they leave its queues short.
         """
-        self._beside = self.has_quiet(flooding, waiting)
-        share = max(1, (BUSY_BESIDE if self._beside else self._alone) // max(1, len(flooding)))
+        self.beside = bool((self._lately.keys() | waiting) - flooding)
+        share = max(1, (BUSY_BESIDE if self.beside else self._alone) // max(1, len(flooding)))
         return lambda tenant: (share if tenant in flooding else BUSY_BESIDE) - self._counts[tenant]

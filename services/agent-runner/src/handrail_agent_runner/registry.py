@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import orjson
+from handrail_contracts.codec import first_mistake
 from handrail_contracts.envelope import utc
 from handrail_contracts.ids import derive
 from handrail_contracts.steps import AgentRegistered, StepRequested
@@ -107,6 +108,5 @@ def _registration(path: Path, number: int, entry: object, now: float) -> AgentRe
     try:
         return AgentRegistered.model_validate({**entry, **own})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise AgentsFileError(f"entry {number} of the agents file {path}: {place}: {first['msg']}") from error
+        place, why = first_mistake(error)
+        raise AgentsFileError(f"entry {number} of the agents file {path}: {place}: {why}") from error

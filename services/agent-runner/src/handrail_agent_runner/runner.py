@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from handrail_contracts import topics
 from handrail_contracts.codec import DecodeError, cloud_event_headers, decode
 from handrail_contracts.envelope import JsonObject
-from handrail_contracts.journal import FENCE_HEADER, Fences
+from handrail_contracts.journal import Fences
 from handrail_contracts.steps import StepRequested
 from handrail_contracts.topics import catalogue
 from handrail_runtime.deadletters import dead_letter, letter_bytes
@@ -62,10 +62,6 @@ DURATIONS = {status: STEP_DURATION.labels(status) for status in ("completed", "f
 
 Finish = Callable[[], None]
 Record = ConsumerRecord[Any, Any]
-
-
-def is_fence(record: Record) -> bool:
-    return any(name == FENCE_HEADER for name, _ in record.headers)
 
 
 class Runner:
@@ -226,7 +222,7 @@ class Runner:
     def _add(self, fetched: dict[TopicPartition, list[Record]]) -> None:
         """Fences count from when they were read: what lies behind them is taken later, or never."""
         for tp, records in fetched.items():
-            self._observe([r for r in records if tp.topic == topics.FENCES or is_fence(r)])
+            self._observe(records)
             if tp.topic != topics.FENCES:
                 self._turns.add(tp.partition, records)
 
@@ -283,8 +279,7 @@ class Runner:
         """The command, if it is to be carried out; otherwise it is finished here."""
         finish = partial(watermark.finish, record.offset)
         try:
-            if is_fence(record):
-                self._fences.observe(record.headers)
+            if self._fences.observe(record.headers):
                 finish()
                 return None
             allowed = self._fences.allows(record.headers)

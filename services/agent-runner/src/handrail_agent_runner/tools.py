@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from typing import Any, cast
 
 import structlog
+from handrail_contracts.codec import first_mistake
 from handrail_contracts.envelope import JsonObject, utc
 from handrail_contracts.ids import derive
 from handrail_contracts.steps import AgentRegistered, StepRequested
@@ -23,7 +24,11 @@ GROUP = "handrail.tools"
 
 def tool_of(request: StepRequested, settings: Settings) -> Agent:
     """The tool that the request names. Raises `AgentFailure` with the code TOOL_ERROR if there is none."""
-    return native_tool(request.agent, settings).agent
+    return _agent(request.agent, _function(request.agent), settings)
+
+
+def _agent(name: str, function: Callable[..., Any], settings: Settings) -> Agent:
+    return PythonAgent(_called_by_name(name, function), settings.runner_concurrency)
 
 
 def _function(name: str) -> Callable[..., Any]:
@@ -54,8 +59,7 @@ class NativeTool:
 def native_tool(name: str, settings: Settings) -> NativeTool:
     """Raises `AgentFailure` with the code TOOL_ERROR if there is none of that name."""
     function = _function(name)
-    agent = PythonAgent(_called_by_name(name, function), settings.runner_concurrency)
-    return NativeTool(inspect.getdoc(function) or "", parameters_schema(function), agent)
+    return NativeTool(inspect.getdoc(function) or "", parameters_schema(function), _agent(name, function, settings))
 
 
 def native_tools(now: float) -> list[AgentRegistered]:
@@ -98,8 +102,7 @@ def _called_by_name(name: str, function: Callable[..., Any]) -> Callable[[Any, J
         try:
             return checked(**arguments)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise _mistaken(name, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise _mistaken(name, ": ".join(first_mistake(error))) from error
 
     def bound(arguments: Any, context: JsonObject) -> Any:
         try:

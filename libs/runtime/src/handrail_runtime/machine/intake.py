@@ -155,8 +155,8 @@ class Intake:
         """A slice of those that may begin; returns how many there were."""
         self.busy.expire(time.time())
         flooding, waiting = self._flooding, self._turns.tenants
-        most = SLICE if self.busy.has_quiet(flooding, waiting) else MICRO_BATCH
-        records = self._turns.take(most, self.busy.room(flooding, waiting))
+        room = self.busy.room(flooding, waiting)
+        records = self._turns.take(SLICE if self.busy.beside else MICRO_BATCH, room)
         self._flooding = self._turns.tenants
         together = dict[TopicPartition, list[Record]]()
         for record in records:

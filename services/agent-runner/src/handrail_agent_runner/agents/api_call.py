@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx2
 import orjson
+from handrail_contracts.codec import first_mistake
 from handrail_contracts.steps import StepRequested
 from handrail_contracts.tracing import traceparent
 from handrail_runtime.settings import Settings
@@ -78,9 +79,8 @@ def _call_of(request: StepRequested) -> Call:
     try:
         return Call.model_validate(request.input)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "input"
-        message = f"step {request.step_id} is no HTTP call: {place}: {first['msg']}"
+        place, why = first_mistake(error)
+        message = f"step {request.step_id} is no HTTP call: {place or 'input'}: {why}"
         raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
 
 

@@ -31,6 +31,17 @@ class AgentFailure(Exception):
         self.info = ErrorInfo(code=code, message=message[:2000], retryable=retryable)
 
 
+def refused(status: int, message: str) -> AgentFailure:
+    """The failure of a server that answered with this status, which is no success."""
+    if status == 429:
+        return AgentFailure("RATE_LIMIT", message, retryable=True)
+    if status == 408:
+        return AgentFailure("TIMEOUT", message, retryable=True)
+    if status < 500:
+        return AgentFailure("VALIDATION_ERROR", message, retryable=False)
+    return AgentFailure("AGENT_ERROR", message, retryable=True)
+
+
 class Agent(Protocol):
     """Runs one attempt of a step. May be cancelled at any await. Raises `AgentFailure`, or anything: that is AGENT_ERROR."""
 

@@ -10,7 +10,7 @@ from handrail_contracts.steps import AgentRegistered, StepRequested
 from handrail_contracts.tracing import traceparent
 from handrail_runtime.settings import Settings
 
-from handrail_agent_runner.agents.base import AgentFailure, Progress
+from handrail_agent_runner.agents.base import AgentFailure, Progress, refused
 
 DEFAULT_TIMEOUT = 300.0
 
@@ -69,13 +69,7 @@ class HttpAgent:
             return
         said = answer[:300].decode("utf-8", "replace")
         message = f"agent {self._name} at {self._url} answered {status}: {said}"
-        if status == 429:
-            raise AgentFailure("RATE_LIMIT", message, retryable=True)
-        if status == 408:
-            raise AgentFailure("TIMEOUT", message, retryable=True)
-        if status < 500:
-            raise AgentFailure("VALIDATION_ERROR", message, retryable=False)
-        raise AgentFailure("AGENT_ERROR", message, retryable=True)
+        raise refused(status, message)
 
     def _output(self, answer: bytes) -> Any:
         try:

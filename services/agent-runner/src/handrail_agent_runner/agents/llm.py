@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from handrail_contracts.agents import OFFLINE, LlmConfig
+from handrail_contracts.codec import first_mistake
 from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested
 from handrail_runtime.settings import Settings
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import ValidationError
 
-from handrail_agent_runner.agents.base import AgentFailure, Progress
+from handrail_agent_runner.agents.base import AgentFailure, Progress, refused
 from handrail_agent_runner.tools import NativeTool, native_tool
 
 if TYPE_CHECKING:  # see _import
@@ -347,13 +348,7 @@ def failure_of(agent: str, model: str, error: Exception) -> AgentFailure:
     if isinstance(error, TimeoutError):
         return AgentFailure("TIMEOUT", f"{whose} did not answer in time", retryable=True)
     if isinstance(error, ModelHTTPError):
-        status = error.status_code
-        message = f"{whose} answered {status}: {str(error.body)[:300]}"
-        if status == 429:
-            return AgentFailure("RATE_LIMIT", message, retryable=True)
-        if status == 408:
-            return AgentFailure("TIMEOUT", message, retryable=True)
-        return AgentFailure("AGENT_ERROR" if status >= 500 else "VALIDATION_ERROR", message, retryable=status >= 500)
+        return refused(error.status_code, f"{whose} answered {error.status_code}: {str(error.body)[:300]}")
     return AgentFailure("AGENT_ERROR", f"{whose} failed: {type(error).__name__}: {error}", retryable=True)
 
 
@@ -365,9 +360,8 @@ def make_llm_agent(registered: AgentRegistered, settings: Settings) -> LlmAgent:
             if config.output_schema.get("type") != "object":
                 raise ValueError("output_schema: its type has to be object")
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        message = f"agent {registered.agent} can't be made: config.{place}: {first['msg']}"
+        place, why = first_mistake(error)
+        message = f"agent {registered.agent} can't be made: config.{place}: {why}"
         raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
     except (SchemaError, ValueError) as error:
         text = error.message if isinstance(error, SchemaError) else str(error)

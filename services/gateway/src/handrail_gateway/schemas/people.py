@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from handrail_contracts.agents import LlmConfig
+from handrail_contracts.codec import first_mistake
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from handrail_gateway.schemas.base import ApprovalStatus, JsonObject, Request
@@ -42,9 +43,8 @@ class AgentRequest(Request):
         try:
             LlmConfig.model_validate(self.config)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(["config", *map(str, first["loc"])])
-            raise ValueError(f"`{place}`: {first['msg']}") from error
+            place, why = first_mistake(error)
+            raise ValueError(f"`config.{place}`: {why}") from error
 
 
 class ApprovalSummary(BaseModel):
