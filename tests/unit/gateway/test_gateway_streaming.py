@@ -41,6 +41,7 @@ EVENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "compensation.started": ({"outcome": "failed", "step_ids": ["a"]}, ["status"]),
     "signal.received": ({"signal": "paid", "data": 1, "by": "ada"}, []),
     "step.models_called": ({"step_id": "a", "attempt": 1, "calls": []}, []),
+    "step.advanced": ({"step_id": "a", "attempt": 1, "turn": 0, "holder": "x"}, []),
     "execution.completed": ({"result": {"ok": True}}, ["status", "complete"]),
     "execution.failed": ({"step_id": "a", "error": ERROR}, ["error", "status", "complete"]),
     "execution.cancelled": ({"by": "ada", "reason": "why not"}, ["status", "complete"]),
