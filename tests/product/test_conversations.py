@@ -101,6 +101,23 @@ async def test_killed_at_random_moments_conversations_go_on_where_they_stood(api
             assert len(calls_of(api, "book", room)) == len(started), "one effect for each execution, by its key"
 
 
+async def test_a_reader_who_leaves_and_comes_back_hears_the_words_in_between(api: Api) -> None:
+    text = " ".join(f"word{number}" for number in range(120))
+    workflow_id = await converse(api, "llm-long", {"text": text, "chunk_seconds": 0.02})
+    execution_id = await api.start(workflow_id)
+    heard, last, ended = "", "", False
+    while not ended:
+        taken = 0
+        async for frame_id, event, data in frames(api, execution_id, last):
+            last = frame_id or last
+            heard += data["content"] if event == "delta" else ""
+            taken += event == "delta"
+            ended = event == "complete"
+            if taken == 7:
+                break
+    assert heard == text
+
+
 async def test_what_must_not_be_called_twice_is_called_once_or_a_person_settles_it(api: Api) -> None:
     amounts = [random.SystemRandom().randrange(10**6, 10**9) for _ in range(max(2, KILLS // 4))]
     for number, amount in enumerate(amounts):
