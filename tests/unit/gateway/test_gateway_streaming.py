@@ -226,7 +226,7 @@ class Heard:
 
     words: list[str] = field(default_factory=list)
 
-    async def between(self, execution_id: str, start: int | None, since: float, end: int) -> list[Frame]:
+    async def between(self, execution_id: str, start: int | None, since: float, end: int | None) -> list[Frame]:
         return [delta(offset, word) for offset, word in enumerate(self.words[:end]) if offset >= (start or 0)]
 
     async def close(self) -> None: ...
