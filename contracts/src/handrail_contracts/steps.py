@@ -38,9 +38,9 @@ class Turn(Model):
 
 
 class Action(Model):
-    """How an approved action is carried out: by an e-mail, by a call of `url`, by `tool`; or not by the platform."""
+    """How an approved action is carried out: by an e-mail, by a call of `url`, by `tool`."""
 
-    type: Literal["email", "webhook", "tool", "none"]
+    type: Literal["email", "webhook", "tool"]
     url: str = ""
     tool: str = ""
 

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError, validate_call
 
 from handrail_agent_runner.agents.base import Agent, AgentFailure, Progress
 from handrail_agent_runner.agents.python import PythonAgent
+from handrail_agent_runner.once import Once
 
 log = structlog.get_logger()
 
@@ -57,7 +58,8 @@ class Toolbox:
 
     def agent(self, name: str) -> Agent:
         """What a step that calls the tool is carried out by. Raises like `tool`."""
-        return self._native(name).agent
+        tool = self._native(name)
+        return tool.agent if tool.repeatable else Once(f"a call of {name}", tool.agent)
 
     def _native(self, name: str) -> Tool:
         made = self._made.get(name)
