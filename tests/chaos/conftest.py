@@ -31,6 +31,8 @@ class Platform:
     effects: Path
     load: Load
     model_url: str
+    mail_url: str
+    smtp_url: str
 
     @property
     def env(self) -> dict[str, str]:
@@ -49,7 +51,13 @@ async def platform_in(folder: Path, **cluster_options: Any) -> AsyncIterator[Pla
     models = free_port()
     command = [sys.executable, "-m", "handrail.offline_model", "--port", str(models)]
     model = Process("offline-model", command, folder / "offline-model.log")
-    env = _env(folder, port) | {"HANDRAIL_OFFLINE_MODEL_URL": f"http://127.0.0.1:{models}/v1"}
+    mails, smtp = free_port(), f"smtp://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "handrail.offline_mail", "--port", str(mails), "--smtp", smtp]
+    mail = Process("offline-mail", command, folder / "offline-mail.log")
+    env = _env(folder, port) | {
+        "HANDRAIL_OFFLINE_MODEL_URL": f"http://127.0.0.1:{models}/v1",
+        "HANDRAIL_SMTP_URL": smtp,
+    }
     env |= cluster_options.pop("env", {})
     try:
         database.wait_ready()
@@ -57,11 +65,13 @@ async def platform_in(folder: Path, **cluster_options: Any) -> AsyncIterator[Pla
         await create_topics(broker.bootstrap)
         agents.start()
         model.start()
+        mail.start()
         cluster = ServiceCluster(broker.bootstrap, database.url, folder / "services", env=env, **cluster_options)
         async with cluster, Load(broker.bootstrap) as load:
-            yield Platform(broker, database, cluster, effects, load, f"http://127.0.0.1:{models}")
+            urls = f"http://127.0.0.1:{models}", f"http://127.0.0.1:{mails}"
+            yield Platform(broker, database, cluster, effects, load, *urls, smtp)
     finally:
-        for process in (agents, model):
+        for process in (agents, model, mail):
             if process.running:
                 process.kill()
         broker.stop()

@@ -37,9 +37,9 @@ async def test_they_are_listed_by_name_and_by_category(api: Api) -> None:
     found = await api.get("/workflows/templates", limit=5)
     rest = await api.get("/workflows/templates", cursor=found["next_cursor"])
     names = [item["name"] for item in found["items"] + rest["items"]]
-    assert (len(names), names, rest["next_cursor"]) == (8, sorted(names), None)
+    assert (len(names), names, rest["next_cursor"]) == (9, sorted(names), None)
     support = await api.get("/workflows/templates", category="customer-support")
-    assert {item["id"] for item in support["items"]} == {"customer-support", "service-desk"}
+    assert {item["id"] for item in support["items"]} == {"customer-support", "service-desk", "support-email"}
     shown = await api.get("/workflows/templates/sales-lead")
     assert shown["parameters"]["properties"]["threshold"]["default"] == 1
 

@@ -24,6 +24,7 @@ from handrail_gateway.routers import (
     operations,
     schedules,
     steering,
+    suggestions,
     templates,
     triggers,
     versions,
@@ -34,7 +35,8 @@ log = structlog.get_logger()
 
 VERSION = "0.1.0"
 MODULES = (
-    templates, builder, triggers, workflows, versions, steering, executions, approvals, agents, schedules, operations,
+    templates, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, agents, schedules,
+    operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
 BEAT_SECONDS = 5.0
