@@ -74,7 +74,16 @@ from handrail_gateway.schemas.executions import (
     Wait,
     Why,
 )
+from handrail_gateway.schemas.generation import (
+    AgentToCreate,
+    Applied,
+    ApplyRequest,
+    Generated,
+    GenerateRequest,
+    McpSuggestion,
+)
 from handrail_gateway.schemas.people import (
+    AGENT_NAME,
     Agent,
     AgentPage,
     AgentRequest,
@@ -121,10 +130,14 @@ from handrail_gateway.schemas.workflows import (
 )
 
 __all__ = [
+    "AGENT_NAME",
     "Agent",
     "AgentPage",
     "AgentRequest",
     "AgentSummary",
+    "AgentToCreate",
+    "Applied",
+    "ApplyRequest",
     "Approval",
     "ApprovalEvent",
     "ApprovalPage",
@@ -177,10 +190,13 @@ __all__ = [
     "Filter",
     "ForkRequest",
     "Forked",
+    "GenerateRequest",
+    "Generated",
     "HistoryEvent",
     "HistoryPage",
     "InstantiateRequest",
     "JsonObject",
+    "McpSuggestion",
     "MigrateRequest",
     "Migration",
     "ModelCallPage",
