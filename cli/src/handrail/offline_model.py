@@ -21,6 +21,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from handrail import offline_workflows
+
 CHUNK_WORDS = 2
 
 
@@ -70,7 +72,11 @@ class Scripts:
 
 
 def by_rule(call: Call) -> Reply:
-    """Calls a tool that the text names and that was not called yet; fills a wanted form; otherwise repeats what it was told."""
+    """Designs a workflow if it is asked to; calls a tool that the text names and that was not called yet; fills a wanted
+    form; otherwise repeats what it was told."""
+    said = [(message["role"], text_of(message["content"])) for message in call.messages]
+    if said and said[0][0] in ("system", "developer") and offline_workflows.designs(said[0][1]):
+        return Reply(text=offline_workflows.answer(next(text for role, text in said if role == "user")))
     told = gist(next((text_of(m["content"]) for m in reversed(call.messages) if m["role"] == "user"), ""))
     results = [text_of(message["content"]) for message in call.messages if message["role"] == "tool"]
     forms = []
