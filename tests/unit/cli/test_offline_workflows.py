@@ -150,6 +150,14 @@ def test_what_cannot_be_undone_waits_for_a_person_unless_nobody_is_wanted() -> N
     assert gates == [1, 0, 1]
 
 
+def test_constraints_are_no_steps() -> None:
+    said = [
+        json.loads(offline_workflows.answer(wording.wish("Write a letter and send it.", {}, constraints, RESOURCES)))
+        for constraints in ([], ["No approval is needed", "check twice"])
+    ]
+    assert [len(answer["workflow"]["steps"]) for answer in said] == [4, 3]
+
+
 def test_a_subject_alone_is_its_template_without_the_place_where_it_runs() -> None:
     found = drafted("Legal contract review")
     assert [*found.agents] == [f"legal-contract-review-{part}" for part in ("splitter", "reviewer", "summarizer")]

@@ -6,6 +6,7 @@ more than a subject gets the template of that subject.
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from handrail_gateway.generation.wording import OPENING
@@ -13,8 +14,9 @@ from handrail_gateway.templates import instantiate, templates
 
 from handrail.offline_workflows.building import Builder
 from handrail.offline_workflows.plans import Plan, Task, Together, tasks_in
-from handrail.offline_workflows.sentences import plan_of
+from handrail.offline_workflows.sentences import careless, plan_of
 from handrail.offline_workflows.staff import Staff, words_of
+from handrail.offline_workflows.words import SMALL
 
 Json = dict[str, Any]
 
@@ -39,13 +41,11 @@ def designs(instructions: str) -> bool:
 def answer(wish: str) -> str:
     """What a model would say to the wish that it was sent."""
     asked = json.loads(wish)
-    text = " ".join([asked["description"], *asked["constraints"]])
+    text = asked["description"]
     staff = Staff({agent["id"]: agent for agent in asked["existing_agents"]}, asked["existing_tools"])
-    plan = plan_of(text)
+    plan = replace(plan_of(text), careless=careless(" ".join([text, *asked["constraints"]])))
     subject = next((name for name, said in SUBJECTS.items() if re.search(said, text, re.I)), None)
-    whole = (
-        _of_template(subject, plan) if subject and _says_no_more(plan) else _of_plan(asked["description"], plan, staff)
-    )
+    whole = _of_template(subject, plan) if subject and _says_no_more(plan) else _of_plan(text, plan, staff)
     return json.dumps(whole | {"existing_mcps_used": []}, ensure_ascii=False)
 
 
@@ -59,7 +59,7 @@ def _of_plan(description: str, plan: Plan, staff: Staff) -> Json:
     builder = Builder(staff, "input.current_message" if chat else "input", plan.careless)
     builder.add("start", "trigger", f"Start: {plan.trigger['kind']}", plan.trigger)
     builder.build(plan.items or (Task("", description),))
-    name = " ".join(description.split()[:6]).strip(" ,.;:")[:80] or "Workflow"
+    name = _name_of(description)
     used = sorted({agent for agent in staff.agents if f'"{agent}"' in json.dumps(builder.steps)})
     return {
         "workflow": {
@@ -73,6 +73,14 @@ def _of_plan(description: str, plan: Plan, staff: Staff) -> Json:
         "mcps_suggested": _suggested(staff),
         "explanation": _explained(plan, builder.steps, staff, used),
     }
+
+
+def _name_of(description: str) -> str:
+    """Its first words, up to one that says something."""
+    words = description.split()[:8]
+    while words and words[-1].lower().strip(",.;:") in SMALL | {"then", "otherwise", "else"}:
+        words.pop()
+    return " ".join(words).strip(" ,.;:")[:80] or "Workflow"
 
 
 def _of_template(subject: str, plan: Plan) -> Json:

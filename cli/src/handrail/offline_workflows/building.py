@@ -43,6 +43,7 @@ _NUMBER = re.compile(
 _DECIDED = re.compile(r"\b(?:approv\w*|agree\w*|accept\w*|says? yes|consent\w*)\b", re.I)
 _REFUSED = re.compile(r"\b(?:reject\w*|refus\w*|declin\w*|says? no|not approv\w*|disapprov\w*)\b", re.I)
 _DENIED = re.compile(r"\b(?:not|no|isn't|never)\b", re.I)
+_ASKING = re.compile(r"^(?:ask|get|wait|obtain|request|require|let|have)\b|\bapprov|\b(?:decide|check|review)", re.I)
 _NOTHING = re.compile(r"^(?:keep|leave)\b(?: \w+){0,2}$|^(?:do nothing|go on|continue|carry on|stop)\b", re.I)
 _BARE = re.compile(r"^(?:the |this |that |its )?(?:approval|consent|sign-?off|release|go-ahead)$", re.I)
 
@@ -179,9 +180,8 @@ class Builder:
         if _BARE.match(text) and self.gate:
             self.released = True  # the one before is meant
             return
-        message = (
-            f"{text[:1].upper()}{text[1:]}?" if who == "a person" else f"{who[:1].upper()}{who[1:]} decides: {text}"
-        )
+        told = "may it go on?" if _ASKING.search(text) else f"{text}?"
+        message = f"{told[:1].upper()}{told[1:]}" if who == "a person" else f"For {who}: {told}"
         parameters = {"approvers": [], "message": message, "show": f"{{{{{self.content}}}}}", "timeout_hours": 72}
         self.gate, self.perhaps = self.add("approval", "human_approval", f"{who} decides", parameters)["step_id"], False
         self.released = True

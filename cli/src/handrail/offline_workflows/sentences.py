@@ -90,7 +90,12 @@ def plan_of(text: str) -> Plan:
     items: list[Item] = []
     for sentence in re.split(r"(?<=[.!?;])\s+", rest):
         _join(items, sentence.strip(" .!?;,"))
-    return Plan(trigger, tuple(items), bool(_CARELESS.search(text)))
+    return Plan(trigger, tuple(items), careless(text))
+
+
+def careless(text: str) -> bool:
+    """Whether it is said that nobody has to be asked."""
+    return bool(_CARELESS.search(text))
 
 
 def _join(items: list[Item], sentence: str) -> None:
@@ -326,7 +331,7 @@ def _read_object(text: str) -> Items | None:
 def _plain(text: str) -> Item:
     if _ROUTE.match(text) and not _APPROVAL.search(text):
         return Route(text)
-    if _APPROVAL.search(text) and not _CARELESS.search(text):
+    if _APPROVAL.search(text) and not careless(text):
         return _approve(text)
     return _task(text)
 

@@ -93,7 +93,8 @@ class ModelArchitect:
             )
             return Problem(504, "TIMEOUT", detail)
         if not isinstance(error, ModelHTTPError):
-            detail = f"The model {self.model} does not answer: {type(error).__name__}. {nothing}; try again later."
+            why = type(error).__name__
+            detail = f"The model {self.model} does not answer: {why}. {nothing}; HANDRAIL_GENERATOR_MODEL names it."
             return unavailable("AGENT_ERROR", detail, 10)
         told = without_keys(str(error.body))[:300]
         if error.status_code == 429 or error.status_code >= 500:
