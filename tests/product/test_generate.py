@@ -25,6 +25,7 @@ Json = dict[str, Any]
 MODEL = "generator"
 DESCRIPTIONS: list[Json] = json.loads(Path(__file__).with_name("generate_descriptions.json").read_text("utf-8"))
 OFFLINE = "HANDRAIL_GENERATOR_MODEL" not in os.environ
+PATIENCE = 30.0 if OFFLINE else 900.0
 scripted = pytest.mark.skipif(not OFFLINE, reason="scripts what the offline model says")
 RUNS = [entry for entry in DESCRIPTIONS if "run" in entry]
 EXISTING = {
@@ -37,6 +38,7 @@ EXISTING = {
 async def office(api: Api) -> AsyncIterator[Api]:
     """A tenant with two agents of its own."""
     async with api.as_tenant("office") as office:
+        office.client.timeout = httpx2.Timeout(PATIENCE)
         for name, about in EXISTING.items():
             await office.put(f"/agents/{name}", {"kind": "scripted", **about})
         yield office
@@ -96,7 +98,7 @@ async def test_what_is_drafted_has_the_shape_that_is_described(office: Api, entr
 async def test_what_is_applied_runs_to_its_end(office: Api, entry: Json) -> None:
     found = await drafted(office, entry["description"])
     made = await office.post("/workflows/generate/apply", found, 201)
-    execution = await finish(office, await office.start(made["id"], entry["run"]))
+    execution = await finish(office, await office.start(made["id"], entry["run"]), PATIENCE)
     assert execution["status"] == "completed", execution["error"]
     assert "completed" in statuses(execution).values()
 

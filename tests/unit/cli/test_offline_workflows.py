@@ -124,7 +124,7 @@ def test_branches_loops_and_routes() -> None:
     assert (each.noun, len(each.body), after) == ("order", 2, Task("write", "write a report"))
     assert read("Translate each chapter.") == [Each("chapter", (Task("translate", "Translate the chapter"),))]
     assert read("Revise it until the critic is content.") == [
-        Until("the critic is content", (Task("revise", "Revise it"),))
+        Until("the critic is content", (Task("revise", "revise it"),))
     ]
     assert isinstance(read("Sort it into red or blue and route it to the right team.")[1], Route)
     assert labels_of("Sort it as red, light blue or green") == ["red", "light blue", "green"]

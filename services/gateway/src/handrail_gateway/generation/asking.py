@@ -57,7 +57,7 @@ class ModelArchitect:
 
     def begin(self, tenant: object) -> None:
         if len(self._busy) >= MOST_AT_ONCE or self._busy.count(tenant) >= MOST_OF_A_TENANT:
-            detail = f"{self._busy.count(tenant)} of your workflows are being generated; wait until one is done."
+            detail = f"{len(self._busy)} workflows are being generated, {self._busy.count(tenant)} of them yours; try again soon."
             raise Problem(429, "RATE_LIMIT", detail, headers={"Retry-After": "5"})
         self._busy.append(tenant)
 
