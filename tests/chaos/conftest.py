@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import support
 from chaos.load import Load
 from handrail.embedded.broker import EmbeddedBroker
 from handrail.embedded.database import EmbeddedDatabase
@@ -89,4 +90,6 @@ def _env(folder: Path, port: int) -> dict[str, str]:
         "HANDRAIL_WEBHOOK_KEY": "a key for tests",
         "PLANTED_MODEL_KEY": PLANTED_KEY,
         "HANDRAIL_GENERATOR_MODEL": os.environ.get("HANDRAIL_GENERATOR_MODEL", "offline:generator"),
+        "HANDRAIL_TEST_EFFECTS": url,
+        "PYTHONPATH": str(Path(support.__path__[0]) / "extension"),
     }

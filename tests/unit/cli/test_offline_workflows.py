@@ -17,6 +17,7 @@ from handrail.offline_workflows.plans import (
     Wait,
 )
 from handrail.offline_workflows.sentences import labels_of, plan_of
+from handrail.offline_workflows.staff import Staff
 from handrail_gateway.generation import drafts, wording
 from handrail_gateway.generation.resources import Resources
 from handrail_graph import compile_workflow
@@ -136,6 +137,15 @@ def test_agents_and_tools_that_exist_are_preferred() -> None:
     tools = [step["parameters"]["tool"] for step in found.workflow["steps"] if step["step_type"] == "tool_call"]
     assert tools == ["word_count"]
     assert any("juggle" in name for name in found.agents)
+
+
+def test_a_tool_of_one_word_is_not_found_in_others() -> None:
+    staff = Staff({}, [{"name": "book"}, {"name": "crm:find_customer"}])
+    found = [
+        staff.tool_for(text)
+        for text in ("book a room", "read the book", "use the book tool", "find the customers", "?")
+    ]
+    assert [tool and tool["name"] for tool in found] == ["book", None, "book", "crm:find_customer", None]
 
 
 def test_what_cannot_be_undone_waits_for_a_person_unless_nobody_is_wanted() -> None:

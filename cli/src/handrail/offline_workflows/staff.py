@@ -80,13 +80,12 @@ class Staff:
         return str(self.agents[agent].get("kind")) == "llm"
 
     def tool_for(self, text: str) -> Json | None:
-        """The tool that the text names, or all of whose words are in it."""
+        """The tool all of whose words are said; one of a single word has to be what is done, or to be called a tool."""
         said = words_of(text)
         for tool in self.tools:
             parts = words_of(tool["name"].rpartition(":")[2])
-            if tool["name"] in text or (
-                len(parts) > 1 and all(any(_same(part, word) for word in said) for part in parts)
-            ):
+            named = len(parts) > 1 or parts == said[:1] or "tool" in said
+            if parts and named and all(any(_same(part, word) for word in said) for part in parts):
                 return tool
         return None
 

@@ -16,6 +16,7 @@ from handrail_gateway.generation.asking import Architect, ModelArchitect
 from handrail_gateway.idempotency import RecentKeys
 from handrail_gateway.known import KnownWorkflows
 from handrail_gateway.live import LiveTail
+from handrail_gateway.progress import Missed, ProgressLog
 from handrail_gateway.publisher import Publisher
 from handrail_gateway.waiting import BrokerEnds, Positions, ReadYourWrites
 
@@ -27,6 +28,7 @@ class Gateway:
     positions: Positions
     ends: BrokerEnds
     tail: LiveTail
+    progress: Missed
     recent: RecentKeys = field(default_factory=RecentKeys)
     known: KnownWorkflows = field(default_factory=KnownWorkflows)
     architect: Architect = field(default_factory=lambda: ModelArchitect(Settings()))
@@ -46,6 +48,7 @@ class Gateway:
             Positions(database),
             BrokerEnds.from_settings(settings),
             LiveTail.from_settings(database, settings),
+            ProgressLog(settings),
             architect=ModelArchitect(settings),
             webhook_key=settings.webhook_key,
             max_pending=settings.max_pending,
@@ -67,6 +70,7 @@ class Gateway:
 
     async def close(self) -> None:
         await self.tail.close()
+        await self.progress.close()
         await self.architect.close()
         await self.positions.close()
         await self.publisher.connection.close()
