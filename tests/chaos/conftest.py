@@ -1,6 +1,7 @@
 """A platform of its own for the faults: broker, database, agents, and the five services, all killable."""
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -98,6 +99,7 @@ def _env(folder: Path, port: int) -> dict[str, str]:
         "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
         "HANDRAIL_WEBHOOK_KEY": "a key for tests",
         "PLANTED_MODEL_KEY": PLANTED_KEY,
+        "HANDRAIL_GENERATOR_MODEL": os.environ.get("HANDRAIL_GENERATOR_MODEL", "offline:generator"),
         "HANDRAIL_TEST_EFFECTS": url,
         "PYTHONPATH": str(Path(support.__path__[0]) / "extension"),
     }

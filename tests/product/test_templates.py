@@ -12,9 +12,9 @@ from product.test_scale import handrail
 Json = dict[str, Any]
 
 
-async def finish(api: Api, execution_id: str) -> Json:
+async def finish(api: Api, execution_id: str, seconds: float = 30) -> Json:
     """Approves whatever asks for it until the execution has ended."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(seconds):
         while (found := await api.get(f"/executions/{execution_id}"))["status"] not in ENDED:
             for gate in (await api.get("/approvals", status="pending", limit=200))["items"]:
                 if gate["execution_id"] == execution_id:

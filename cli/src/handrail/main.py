@@ -2,7 +2,7 @@
 
 import typer
 
-from handrail.commands import audit, bench, debug, demo, dlq, doctor, publish, replay, shadow, templates, up
+from handrail.commands import audit, bench, debug, demo, dlq, doctor, generate, publish, replay, shadow, templates, up
 
 app = typer.Typer(
     name="handrail",
@@ -21,6 +21,7 @@ app.command()(doctor.doctor)
 app.command()(up.token)
 app.command()(replay.replay)
 app.command()(publish.publish)
+app.command()(generate.generate)
 app.command()(debug.debug)
 app.command()(shadow.shadow)
 app.add_typer(templates.app, name="templates")

@@ -22,7 +22,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from handrail import offline_support
+from handrail import offline_support, offline_workflows
 
 CHUNK_WORDS = 2
 
@@ -80,8 +80,12 @@ class Scripts:
 
 
 def by_rule(call: Call) -> Reply:
-    """Calls a tool that the text names and that was not called yet; fills a wanted form; otherwise repeats what it was told."""
-    whole = next((text_of(m["content"]) for m in reversed(call.messages) if m["role"] == "user"), "")
+    """Designs a workflow if it is asked to; calls a tool that the text names and that was not called yet; fills a wanted
+    form; otherwise repeats what it was told."""
+    said = [(message["role"], text_of(message["content"])) for message in call.messages]
+    if said and said[0][0] in ("system", "developer") and offline_workflows.designs(said[0][1]):
+        return Reply(text=offline_workflows.answer(next(text for role, text in said if role == "user")))
+    whole = next((text for role, text in reversed(said) if role == "user"), "")
     told = gist(whole)
     results = [text_of(message["content"]) for message in call.messages if message["role"] == "tool"]
     forms = []

@@ -11,6 +11,8 @@ from handrail.commands.up import fail
 from handrail.stack import data_folder, read_running
 from handrail.tokens import mint
 
+PATIENCE = 60.0
+
 Url = Annotated[str, typer.Option(help="The gateway; the one of --data-dir if not given.")]
 Org = Annotated[str, typer.Option(help="Whose, for the development token.")]
 Project = Annotated[str, typer.Option(help="Of which project.")]
@@ -26,14 +28,16 @@ def client(data_dir: Path | None, url: str, organization: str, project: str, use
         folder / "auth", user=user, organization=organization, project=project, ttl=3600
     )
     base = (url or (running.gateway if running is not None else "")).rstrip("/") + "/api/v1"
-    return httpx2.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    return httpx2.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE)
 
 
-def call(gateway: httpx2.Client, method: str, path: str, body: Any = None, **query: Any) -> Any:
-    """The answer's JSON; ends the command with what the gateway says is wrong."""
+def call(
+    gateway: httpx2.Client, method: str, path: str, body: Any = None, *, patience: float = PATIENCE, **query: Any
+) -> Any:
+    """The answer's JSON, within `patience` seconds; ends the command with what the gateway says is wrong."""
     given = {name: value for name, value in query.items() if value is not None}
     try:
-        answer = gateway.request(method, path, json=body, params=given)
+        answer = gateway.request(method, path, json=body, params=given, timeout=patience)
     except httpx2.HTTPError as error:
         raise fail(f"the gateway does not answer: {error}.") from error
     if answer.status_code >= 300:

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     mail_from: str = "Handrail <support@handrail.example>"
     allow_private_networks: bool = True  # the embedded default runs its agents on this machine; production says false
 
+    generator_model: str = "offline"
+    generator_timeout_seconds: float = Field(120.0, gt=0)
+
     webhook_key: str = ""
     max_pending: int = Field(100_000, ge=1)
     busy_alone: int = Field(512, ge=1)

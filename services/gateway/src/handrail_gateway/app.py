@@ -21,6 +21,7 @@ from handrail_gateway.routers import (
     builder,
     compat,
     executions,
+    generation,
     operations,
     schedules,
     steering,
@@ -35,8 +36,8 @@ log = structlog.get_logger()
 
 VERSION = "0.1.0"
 MODULES = (
-    templates, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, agents, schedules,
-    operations,
+    templates, generation, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, agents,
+    schedules, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
 BEAT_SECONDS = 5.0

@@ -74,7 +74,16 @@ from handrail_gateway.schemas.executions import (
     Wait,
     Why,
 )
+from handrail_gateway.schemas.generation import (
+    AgentToCreate,
+    Applied,
+    ApplyRequest,
+    Generated,
+    GenerateRequest,
+    McpSuggestion,
+)
 from handrail_gateway.schemas.people import (
+    AGENT_NAME,
     Agent,
     AgentPage,
     AgentRequest,
@@ -126,10 +135,14 @@ from handrail_gateway.schemas.workflows import (
 )
 
 __all__ = [
+    "AGENT_NAME",
     "Agent",
     "AgentPage",
     "AgentRequest",
     "AgentSummary",
+    "AgentToCreate",
+    "Applied",
+    "ApplyRequest",
     "Approval",
     "ApprovalEvent",
     "ApprovalPage",
@@ -183,10 +196,13 @@ __all__ = [
     "Filter",
     "ForkRequest",
     "Forked",
+    "GenerateRequest",
+    "Generated",
     "HistoryEvent",
     "HistoryPage",
     "InstantiateRequest",
     "JsonObject",
+    "McpSuggestion",
     "MigrateRequest",
     "Migration",
     "ModelCallPage",

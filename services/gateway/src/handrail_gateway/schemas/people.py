@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError, model
 
 from handrail_gateway.schemas.base import ApprovalStatus, JsonObject, Request
 
+AGENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
 
 class DecisionRequest(Request):
     decision: Literal["approved", "rejected"]
