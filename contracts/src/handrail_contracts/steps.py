@@ -13,6 +13,7 @@ class StepRequested(ExecutionMessage):
     `run_id` belongs to the step run and is the same for every attempt: it goes to the agent as `Idempotency-Key`.
     `event_id` belongs to the attempt: a runner drops one that it runs or has just answered.
     The answer goes to partition `partition` of `agent.executed`.
+    With `capabilities`, `agent` is empty: the runner chooses one that has all of them, and its answer says which.
     """
 
     event_type: Literal["step.requested"] = "step.requested"
@@ -23,6 +24,7 @@ class StepRequested(ExecutionMessage):
     attempt: int = Field(ge=1)
     kind: Literal["agent", "api_call", "tool"] = "agent"
     agent: str
+    capabilities: tuple[str, ...] = ()
     input: Any = None
     context: JsonObject = {}
     session_id: str | None = None

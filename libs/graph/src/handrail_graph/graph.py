@@ -73,9 +73,12 @@ class TriggerParameters:
 
 @dataclass(frozen=True, slots=True)
 class AgentParameters:
+    """Who is asked: `agent` by name, or, where that is empty, whichever agent has all the `capabilities`."""
+
     agent: str
     input: Template
     max_iterations: int | None = None
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

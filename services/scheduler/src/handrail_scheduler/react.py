@@ -104,6 +104,7 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
         attempt=step.attempt,
         kind=_KINDS[node.type],
         agent=_agent(node),
+        capabilities=parameters.capabilities if isinstance(parameters, AgentParameters) else (),
         input=step.input,
         context=state.context,
         session_id=state.session_id,
@@ -117,7 +118,7 @@ _KINDS = {StepType.AGENT_EXECUTION: "agent", StepType.API_CALL: "api_call", Step
 
 
 def _agent(node: Node) -> str:
-    """Who is asked: an agent, a tool, or the runner itself."""
+    """Who is asked: an agent (nobody yet, if it is chosen by capabilities), a tool, or the runner itself."""
     match node.parameters:
         case AgentParameters(agent=name) | ToolParameters(tool=name):
             return name
@@ -283,5 +284,5 @@ def _agents_used(graph: Graph | None, state: Execution) -> tuple[str, ...]:
     for step_id, step in state.steps.items():
         parameters = graph.nodes[step_id].parameters
         if step.status is not StepStatus.SKIPPED and isinstance(parameters, AgentParameters):
-            named[parameters.agent] = None
-    return tuple(named)
+            named |= {parameters.agent: None} if parameters.agent else {}
+    return tuple(named | dict.fromkeys(state.chosen))

@@ -86,7 +86,7 @@ class Execution:
     parallel step that waits for its other branches which step failed, and why. `undoable` are completed steps that can be
     undone, oldest first. `queues` are those that it still has to be admitted by, the one that it has asked first;
     `places` are those that it has asked, and whether it gives its place back while it waits. `requests` are the latest
-    controls that counted, so that none counts twice.
+    controls that counted, so that none counts twice. `chosen` are the agents that answered for capabilities.
     """
 
     execution_id: str
@@ -119,6 +119,7 @@ class Execution:
     places: dict[str, bool] = field(default_factory=dict)
     stubs: dict[str, Any] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
     working: int = 0
     idle: int = 0
 
