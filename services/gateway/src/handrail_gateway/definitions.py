@@ -25,7 +25,7 @@ Document = dict[str, Any]
 async def problems_of(gateway: Gateway, caller: Caller, document: Document) -> list[Mapping[str, str]]:
     """Why the document is no workflow; empty if it is one."""
     rows = await gateway.database.fetch("known_agents", caller.organization_id, caller.project_id)
-    known = frozenset(row["agent"] for row in rows)
+    known = {row["agent"]: row["capabilities"] for row in rows}
     try:
         # In a thread: a definition of a megabyte must not stop the streams of others.
         await asyncio.to_thread(compile_workflow, document, known_agents=known)

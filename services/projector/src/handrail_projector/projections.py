@@ -206,9 +206,8 @@ def _add_agent(batch: Batch, m: AgentRegistered) -> None:
 
 
 def _add_runner(batch: Batch, m: RunnerStatus) -> None:
-    at = as_moment(m.occurred_at)
-    agents, chosen = (as_foreign_json([each.model_dump() for each in several]) for several in (m.agents, m.chosen))
-    row = (m.runner_id, at, m.every_seconds, as_count(m.running), agents, chosen)
+    told = [[each.model_dump(exclude_none=True) for each in several] for several in (m.agents, m.chosen)]
+    row = (m.runner_id, as_moment(m.occurred_at), m.every_seconds, as_count(m.running), *map(as_foreign_json, told))
     batch.runners[m.runner_id] = None if m.stopped else row
 
 

@@ -1,5 +1,15 @@
 """What the API takes and gives. Answers are written straight from rows; a test holds them to these models."""
 
+from handrail_gateway.schemas.agents import (
+    Agent,
+    AgentBreaker,
+    AgentMetrics,
+    AgentPage,
+    AgentStatus,
+    AgentSummary,
+    NewAgent,
+    NewAgents,
+)
 from handrail_gateway.schemas.base import (
     ApprovalStatus,
     Difference,
@@ -75,10 +85,8 @@ from handrail_gateway.schemas.executions import (
     Why,
 )
 from handrail_gateway.schemas.people import (
-    Agent,
-    AgentPage,
+    AgentKind,
     AgentRequest,
-    AgentSummary,
     Approval,
     ApprovalEvent,
     ApprovalPage,
@@ -122,8 +130,12 @@ from handrail_gateway.schemas.workflows import (
 
 __all__ = [
     "Agent",
+    "AgentBreaker",
+    "AgentKind",
+    "AgentMetrics",
     "AgentPage",
     "AgentRequest",
+    "AgentStatus",
     "AgentSummary",
     "Approval",
     "ApprovalEvent",
@@ -185,6 +197,8 @@ __all__ = [
     "Migration",
     "ModelCallPage",
     "Name",
+    "NewAgent",
+    "NewAgents",
     "Position",
     "ProblemDetails",
     "Reorder",
