@@ -11,6 +11,7 @@ import pytest_asyncio
 from chaos.test_faults import require_read_models_equal_replay
 from handrail.embedded.process import free_port
 from handrail_contracts import topics
+from handrail_projector.feed import connect
 from handrail_runtime.service import serve_http
 from handrail_runtime.settings import Settings
 from starlette.applications import Starlette
@@ -230,11 +231,12 @@ async def test_capabilities_that_nobody_has_are_refused_with_their_place(api: Ap
 async def test_agents_are_taken_as_lists_show_them(api: Api) -> None:
     made: Any = await api.post("/agents", SEED, 201)
     assert [each["id"] for each in made] == [each["id"] for each in SEED]
-    one = await api.post("/agents", {**SEED[0], "kind": "scripted", "config": {"output": "ok"}}, 201)
-    assert (one["id"], one["capabilities"]) == ("agent-001-ta", SEED[0]["capabilities"])
     found = await api.get("/agents/agent-001-ta")
     assert (found["name"], found["status"], found["total_tasks"]) == ("TicketAnalyzer", "online", 0)
-    assert (await api.run(does("agent-001-ta")))["result"] == "ok"
+    assert found["capabilities"] == SEED[0]["capabilities"]
+    one = await api.post("/agents", {"id": "agent-009", "kind": "scripted", "config": {"output": "ok"}}, 201)
+    assert (one["id"], one["config"]) == ("agent-009", {"output": "ok"})
+    assert (await api.run(does("agent-009")))["result"] == "ok"
     told = await api.post("/agents", [SEED[1], {"id": "x", "kind": "http"}], 422)
     assert told["errors"][0]["path"] == "agents[1]"
     async with api.as_tenant("umbrella") as other:
@@ -275,6 +277,24 @@ async def test_without_a_runner_every_agent_is_offline(api: Api) -> None:
     await until(api, "echo", lambda agent: agent["status"] == "offline")
     await cluster.restart("agent-runner")
     await until(api, "echo", lambda agent: agent["status"] == "online")
+
+
+async def test_a_runner_that_is_stopped_says_so(api: Api) -> None:
+    cluster, connection = api.platform.cluster, await connect(api.platform.database.url, "handrail")
+
+    async def until_there_are(*names: str) -> None:
+        async with asyncio.timeout(30):
+            while await connection.fetchval("SELECT array_agg(runner_id ORDER BY 1) FROM runners") != list(names):
+                await asyncio.sleep(0.05)
+
+    try:
+        await until_there_are("agent-runner-0")
+        await cluster.add("agent-runner")
+        await until_there_are("agent-runner-0", "agent-runner-1")
+        await cluster.remove("agent-runner", 1)
+        await until_there_are("agent-runner-0")
+    finally:
+        await connection.close()
 
 
 async def test_the_read_models_equal_a_replay(api: Api) -> None:

@@ -93,15 +93,18 @@ class Breaker:
     def end(self, entered: int, failed: bool, now: float) -> None:
         if entered != self._changes:
             return
-        if self.state == "half_open":
-            self._open(now) if failed else self._close(now)
-            return
+        if self.state == "closed":
+            self._count(failed)
+        if failed and self.failures >= self.policy.failures:
+            self._open(now)
+        elif self.state == "half_open":
+            self._close(now)
+
+    def _count(self, failed: bool) -> None:
         self._recent.append(failed)
         if len(self._recent) > self.policy.window:
             self.failures -= self._recent.popleft()
         self.failures += failed
-        if self.failures >= self.policy.failures:
-            self._open(now)
 
     def abandon(self, entered: int, now: float) -> None:
         """The attempt was cut off: if it was the one that tried, another one may."""

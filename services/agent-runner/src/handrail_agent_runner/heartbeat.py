@@ -57,7 +57,7 @@ class Heartbeat:
     async def _beat(self) -> None:
         try:
             await self._say(self._status())
-        except AWAY as error:
+        except Exception as error:
             log.warning("status_not_told", error=str(error) or repr(error))
             await self._let_go()
 
