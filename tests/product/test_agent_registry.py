@@ -201,6 +201,8 @@ async def test_capabilities_choose_an_agent_and_another_one_when_it_fails(api: A
     ends = [record.json() or {} for record in await read_log(api.platform.broker.bootstrap, topics.WORKFLOW_COMPLETED)]
     [end] = [body for body in ends if body.get("execution_id") == execution["id"]]
     assert end["metadata"]["agents_used"] == [first, second]
+    seen = await api.client.get(f"{api.platform.cluster.url('gateway')}/workflows/{execution['workflow_id']}")
+    assert seen.json()["tasks"] == [{"agent": second, "status": "completed"}]
 
 
 async def test_an_agent_with_an_open_breaker_is_not_chosen(api: Api, agents: Agents) -> None:
