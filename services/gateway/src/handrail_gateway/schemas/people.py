@@ -3,11 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from handrail_contracts.agents import LlmConfig
+from handrail_contracts.agents import A2aConfig, LlmConfig
 from handrail_contracts.codec import first_mistake
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from handrail_gateway.schemas.base import ApprovalStatus, JsonObject, Request
+
+CONFIGS: dict[str, type[BaseModel]] = {"llm": LlmConfig, "a2a": A2aConfig}
+"""What `config` has to be, by kind."""
 
 
 class DecisionRequest(Request):
@@ -20,7 +23,7 @@ class CommentRequest(Request):
 
 
 class AgentRequest(Request):
-    kind: Literal["http", "python", "scripted", "llm"]
+    kind: Literal["http", "python", "scripted", "llm", "a2a"]
     name: str = Field("", max_length=255)
     description: str = Field("", max_length=10_000)
     capabilities: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=100)
@@ -30,8 +33,8 @@ class AgentRequest(Request):
     def _reachable(self) -> "AgentRequest":
         if self.kind == "http" and not str(self.config.get("url", "")).startswith(("http://", "https://")):
             raise ValueError("an agent of kind `http` needs `config.url`, beginning with http:// or https://")
-        if self.kind == "llm":
-            self._check_model()
+        if self.kind in CONFIGS:
+            self._check_config(CONFIGS[self.kind])
         limit = self.config.get("rate_limit")
         if limit is not None:
             numbers = [limit.get("count"), limit.get("per_seconds", 1)] if isinstance(limit, dict) else [None]
@@ -39,9 +42,9 @@ class AgentRequest(Request):
                 raise ValueError('`config.rate_limit` is {"count": 10, "per_seconds": 60}, both above 0')
         return self
 
-    def _check_model(self) -> None:
+    def _check_config(self, model: type[BaseModel]) -> None:
         try:
-            LlmConfig.model_validate(self.config)
+            model.model_validate(self.config)
         except ValidationError as error:
             place, why = first_mistake(error)
             raise ValueError(f"`config.{place}`: {why}") from error
