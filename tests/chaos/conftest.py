@@ -14,7 +14,7 @@ from chaos.load import Load
 from handrail.embedded.broker import EmbeddedBroker
 from handrail.embedded.database import EmbeddedDatabase
 from handrail.embedded.process import free_port
-from handrail.tokens import AUDIENCE, ISSUER, ensure_keys
+from handrail.tokens import AUDIENCE, ISSUER, ensure_keys, mint
 from handrail.topics import create_topics
 from support.processes import Process, ServiceCluster
 
@@ -87,4 +87,5 @@ def _env(folder: Path, port: int) -> dict[str, str]:
         "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
         "HANDRAIL_WEBHOOK_KEY": "a key for tests",
         "PLANTED_MODEL_KEY": PLANTED_KEY,
+        "PLATFORM_TOKEN": f"Bearer {mint(folder / 'auth', user='ada', organization='acme', project='p', ttl=36_000)}",
     }

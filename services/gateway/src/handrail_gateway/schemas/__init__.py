@@ -106,6 +106,7 @@ from handrail_gateway.schemas.triggers import (
     Webhook,
 )
 from handrail_gateway.schemas.workflows import (
+    CardPage,
     Differences,
     Document,
     Rollout,
@@ -139,6 +140,7 @@ __all__ = [
     "CanvasEdge",
     "CanvasNode",
     "CanvasRequest",
+    "CardPage",
     "Comment",
     "CommentRequest",
     "Comparison",
