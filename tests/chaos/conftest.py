@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import support
 from chaos.load import Load
 from handrail.embedded.broker import EmbeddedBroker
 from handrail.embedded.database import EmbeddedDatabase
@@ -88,4 +89,6 @@ def _env(folder: Path, port: int) -> dict[str, str]:
         "HANDRAIL_WEBHOOK_KEY": "a key for tests",
         "PLANTED_MODEL_KEY": PLANTED_KEY,
         "PLATFORM_TOKEN": f"Bearer {mint(folder / 'auth', user='ada', organization='acme', project='p', ttl=36_000)}",
+        "HANDRAIL_TEST_EFFECTS": url,
+        "PYTHONPATH": str(Path(support.__path__[0]) / "extension"),
     }

@@ -14,7 +14,7 @@ from handrail_runtime.settings import Settings
 from handrail_runtime.tables import TopicTable
 from handrail_runtime.writer import Parcel, Writer, deliver
 
-from handrail_agent_runner.attempt import SOURCE
+from handrail_agent_runner.conversation import SOURCE
 from handrail_agent_runner.registry import AgentsFileError, Registry, agents_of_file
 from handrail_agent_runner.runner import Runner
 from handrail_agent_runner.tools import native_tools
