@@ -293,8 +293,59 @@ async def test_a_caller_waits_for_the_other_workflows_approval_if_it_is_told_to(
     [left] = (await api.get(f"/workflows/{inner}/executions"))["items"]
     assert (await api.ended(left["id"]))["status"] == "cancelled"
     execution_id = await api.start(await api.workflow(agent("call", does="a2a-patient", input="pay")))
-    while not (gates := [g for g in (await api.get("/approvals", status="pending"))["items"]
-                         if g["workflow_id"] == inner]):  # fmt: skip
+    await approved(api, inner)
+    assert (await api.ended(execution_id))["result"] == "paid"
+
+
+async def approved(api: Api, workflow_id: str) -> None:
+    """Waits for a gate of the workflow, and says yes."""
+    gates: list[Json] = []
+    while not gates:
+        gates = [g for g in (await api.get("/approvals", status="pending"))["items"] if g["workflow_id"] == workflow_id]
         await asyncio.sleep(0.05)
     await api.post(f"/approvals/{gates[0]['id']}", {"decision": "approved"}, 200)
+
+
+async def test_a_killed_runners_task_is_found_again_by_the_next_one(api: Api) -> None:
+    inner = await api.workflow(GATE, agent("end", input="paid"), name="inner")
+    card = f"{place(api, inner)}/.well-known/agent-card.json"
+    config = {"card_url": card, "header_env": "PLATFORM_TOKEN", "wait_for_input": True}
+    await api.put("/agents/a2a-survivor", {"kind": "a2a", "config": config})
+    execution_id = await api.start(await api.workflow(agent("call", does="a2a-survivor", input="pay")))
+    while not (await api.get(f"/workflows/{inner}/executions", status="waiting"))["items"]:
+        await asyncio.sleep(0.05)
+    await api.platform.cluster.restart("agent-runner")
+    await approved(api, inner)
     assert (await api.ended(execution_id))["result"] == "paid"
+    assert len((await api.get(f"/workflows/{inner}/executions"))["items"]) == 1
+
+
+async def test_workflows_that_call_themselves_come_to_an_end(api: Api) -> None:
+    workflow_id = await api.workflow(agent("again"))
+    config = {"card_url": f"{place(api, workflow_id)}/.well-known/agent-card.json", "header_env": "PLATFORM_TOKEN"}
+    await api.put("/agents/a2a-itself", {"kind": "a2a", "config": config})
+    steps = [agent("again", does="a2a-itself", input="once more")]
+    await api.put(f"/workflows/{workflow_id}", {"name": "w", "steps": steps})
+    execution = await api.ended(await api.start(workflow_id, "x"))
+    assert "agents call one another more than 8 deep" in execution["error"]["message"]
+    assert len((await api.get(f"/workflows/{workflow_id}/executions"))["items"]) == 1 + 8
+
+
+async def test_a_client_that_leaves_is_waited_for_no_longer(api: Api) -> None:
+    workflow_id = await api.workflow(step("nap", "delay", parameters={"hours": 1}))
+    async with speaking(api, workflow_id, streaming=False) as (client, _):
+        asking = asyncio.create_task(task_of(client, message("x")))
+        await streams(api, 1)
+        asking.cancel()
+        await streams(api, 0)
+
+
+async def streams(api: Api, count: int) -> None:
+    """Returns when the gateway has so many open ones."""
+    async with asyncio.timeout(5):
+        while f"handrail_gateway_streams {count}.0" not in (await api.client.get(metrics_url(api))).text:
+            await asyncio.sleep(0.05)
+
+
+def metrics_url(api: Api) -> str:
+    return f"{api.platform.cluster.url('gateway')}/metrics"

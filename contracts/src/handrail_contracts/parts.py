@@ -13,6 +13,10 @@ EXACT = 2**53
 DEEPEST = 20
 """Levels of a value; the protocol's libraries refuse data at about 30."""
 
+DEPTH = "a2a_depth"
+"""In a message's metadata, and in the context of the execution that it starts: how many agents have called one another."""
+DEEPEST_CALLS = 8
+
 
 def parts_of(value: Any) -> list[JsonObject]:
     """A text as a text part, else a data part; JSON as text where data could not carry it unchanged."""

@@ -30,7 +30,7 @@ from a2a.utils.constants import AGENT_CARD_WELL_KNOWN_PATH, TransportProtocol
 from a2a.utils.errors import A2AError, InternalError, InvalidAgentResponseError, InvalidParamsError, TaskNotFoundError
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from handrail_contracts.agents import A2aConfig
-from handrail_contracts.parts import parts_of, text_of, value_of
+from handrail_contracts.parts import DEPTH, parts_of, text_of, value_of
 from handrail_contracts.steps import StepRequested
 from handrail_contracts.tracing import traceparent
 from handrail_runtime.settings import Settings
@@ -106,8 +106,13 @@ class Remote:
         parts = [ParseDict(part, Part()) for part in parts_of(request.input)]
         for message_id, dead in message_ids(request):
             task = _Task(client, progress, self._name, self._limit, self._config.wait_for_input)
-            context = request.session_id or ""
-            message = Message(message_id=message_id, context_id=context, role=Role.ROLE_USER, parts=parts)
+            message = Message(
+                message_id=message_id,
+                context_id=request.session_id or "",
+                role=Role.ROLE_USER,
+                parts=parts,
+                metadata={DEPTH: _depth(request) + 1},
+            )
             try:
                 return await task.run(message, dead)
             except _CameToNothing:
@@ -300,6 +305,11 @@ def _id_of(run_id: str, attempt: int) -> str:
     return run_id if attempt == 1 else f"{run_id}:{attempt}"
 
 
+def _depth(request: StepRequested) -> int:
+    depth = request.context.get(DEPTH)
+    return depth if isinstance(depth, int) else 0
+
+
 def failure_of(name: str, error: Exception) -> AgentFailure:
     """What went wrong on the way or at the other end, in our codes."""
     causes = list(_causes(error))
@@ -313,8 +323,8 @@ def failure_of(name: str, error: Exception) -> AgentFailure:
     lost = any(isinstance(cause, httpx.TransportError) for cause in causes)
     if lost or isinstance(error, InternalError | InvalidAgentResponseError | TaskNotFoundError):
         return AgentFailure("AGENT_ERROR", message, retryable=True)
-    broken = isinstance(error, A2AClientError | ParseError | httpx.HTTPError)
-    return AgentFailure("AGENT_ERROR" if broken else "VALIDATION_ERROR", message, retryable=False)
+    unwilling = isinstance(error, A2AError) and not isinstance(error, A2AClientError)
+    return AgentFailure("VALIDATION_ERROR" if unwilling else "AGENT_ERROR", message, retryable=False)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,20 +1,13 @@
-"""The SDK's server side over the gateway's own functions. Imports the SDK: only the router imports this, when it is needed."""
+"""The protocol's methods over the gateway's own functions."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
-import orjson
 from a2a.server.context import ServerCallContext
 from a2a.server.events import Event
 from a2a.server.request_handlers.request_handler import RequestHandler, validate_request_params
-from a2a.server.routes.common import ServerCallContextBuilder
-from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
-from a2a.server.routes.rest_dispatcher import RestDispatcher
 from a2a.types import (
     AgentCard,
     CancelTaskRequest,
@@ -28,7 +21,6 @@ from a2a.types import (
     ListTasksResponse,
     Message,
     SendMessageRequest,
-    StreamResponse,
     SubscribeToTaskRequest,
     Task,
     TaskPushNotificationConfig,
@@ -45,59 +37,26 @@ from a2a.utils.errors import (
 )
 from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
 from google.protobuf.json_format import MessageToDict, ParseDict
-from handrail_contracts.parts import value_of
+from handrail_contracts.parts import DEEPEST_CALLS, DEPTH, value_of
 from handrail_graph import trigger_of
 from pydantic import ValidationError
-from starlette.requests import Request
 
 from handrail_gateway import executions
-from handrail_gateway.a2a.tasks import ENDED, INPUT_REQUIRED, begun, events_of, status_event, task_of
+from handrail_gateway.a2a.tasks import ENDED, begun, task_of
+from handrail_gateway.a2a.watching import Asked, Watch
 from handrail_gateway.answers import parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.controls import filter_arguments, steer
 from handrail_gateway.database import Row
-from handrail_gateway.gate import caller_of
-from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import request_id
 from handrail_gateway.paging import decode_cursor, page
 from handrail_gateway.problems import Problem
 from handrail_gateway.schemas import ControlRequest, ExecuteRequest, Filter
-from handrail_gateway.sse import ExecutionStream, Position
 from handrail_gateway.steering import check
-from handrail_gateway.streaming import START, Frame
+from handrail_gateway.streaming import START
 
 CANCEL_SECONDS = 5.0
 """How long a cancellation may take before the answer says that it is under way."""
-LOOK_AGAIN_SECONDS, LOOKS = 0.03, 150
-ALL = 2**31
-"""Beyond every frame of an event."""
 PAGE = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """By whom, of which workflow (a row of its newest version)."""
-
-    gateway: Gateway
-    caller: Caller
-    workflow: Row
-
-    @property
-    def workflow_id(self) -> str:
-        return str(self.workflow["workflow_id"])
-
-    async def execution(self, execution_id: str) -> Row:
-        """With its steps. Raises `TaskNotFoundError` for one of another workflow or tenant, too."""
-        found = await executions.find(self.gateway, self.caller, execution_id, "execution_with_steps")
-        if found["workflow_id"] != self.workflow_id:
-            raise TaskNotFoundError
-        return found
-
-
-class Asking(ServerCallContextBuilder):
-    def build(self, request: Request) -> ServerCallContext:
-        asked = Asked(request.app.state.gateway, caller_of(request.scope), request.state.workflow)
-        return ServerCallContext(state={"headers": dict(request.headers), "asked": asked})
 
 
 class Workflows(RequestHandler):
@@ -169,7 +128,7 @@ class Workflows(RequestHandler):
                 request = request_id(asked.caller, f"executions/{params.id}/cancel/", None)
                 body = ControlRequest(reason="asked for by A2A")
                 await steer(asked.gateway, asked.caller, row, "cancel", body, request, None)
-                watch = Watch(asked, row, (row["last_n"] or 0, ALL), through_input=True)
+                watch = asked.from_now_on(row)
                 await watch.to_the_end(CANCEL_SECONDS)
                 row = await watch.row()
             return _task(row)
@@ -184,7 +143,7 @@ class Workflows(RequestHandler):
             if row["status"] in ENDED:
                 raise UnsupportedOperationError(f"the task has ended: {row['status']}")
             yield _task(row)
-            async for event in Watch(asked, row, (row["last_n"] or 0, ALL), through_input=True).events():
+            async for event in asked.from_now_on(row).events():
                 yield event
 
     # --- what there is none of ----------------------------------------------------------------------------------------
@@ -215,14 +174,10 @@ class Workflows(RequestHandler):
         raise ExtendedAgentCardNotConfiguredError
 
 
-JSON_RPC = JsonRpcDispatcher(Workflows(), Asking())
-REST = RestDispatcher(Workflows(), Asking())
-
-
 # --- executions -------------------------------------------------------------------------------------------------------
 
 
-async def _started(asked: Asked, message: Message) -> "Watch":
+async def _started(asked: Asked, message: Message) -> Watch:
     """The message's execution: its id is the idempotency key, so one that comes again finds what it began before."""
     if message.task_id:
         row = await asked.execution(message.task_id)
@@ -237,68 +192,27 @@ async def _started(asked: Asked, message: Message) -> "Watch":
     if isinstance(given, str) and trigger is not None and trigger.kind == "chat":
         given = {"current_message": given}
     body = ExecuteRequest(
-        trigger={"kind": "a2a", "message_id": key}, input=given, session_id=message.context_id or execution_id
+        trigger={"kind": "a2a", "message_id": key},
+        input=given,
+        session_id=message.context_id or execution_id,
+        context=_depth(message),
     )
     accepted = await executions.start(asked.gateway, asked.caller, asked.workflow_id, body, key)
     ids = {"execution_id": execution_id, "session_id": body.session_id}
-    return Watch(asked, ids, START, ended=accepted["status"] in ENDED)
+    since = asked.gateway.now() if accepted["started_at"] is None else accepted["started_at"].timestamp()
+    return Watch(asked, ids, START, since, ended=accepted["status"] in ENDED)
 
 
-@dataclass(slots=True)
-class Watch:
-    """What happens to an execution after `position`, to its end, or until somebody's input is required.
-
-    It may stop before, as any stream: when the client is too slow, its token expires, or the gateway stops.
-    """
-
-    asked: Asked
-    ids: Row
-    position: Position
-    through_input: bool = False
-    ended: bool = False
-
-    async def events(self) -> AsyncGenerator[Event, None]:
-        gateway, execution_id = self.asked.gateway, self.ids["execution_id"]
-        stream = ExecutionStream(
-            gateway.database, gateway.positions, gateway.tail, self.asked.caller, execution_id, self.position
+def _depth(message: Message) -> dict[str, Any]:
+    """What the execution's context says of the agents that have called one another to get here."""
+    depth = MessageToDict(message.metadata).get(DEPTH)
+    if not isinstance(depth, float) or depth <= 0:
+        return {}
+    if depth > DEEPEST_CALLS:
+        raise InvalidParamsError(
+            f"agents call one another more than {DEEPEST_CALLS} deep: does a workflow call itself?"
         )
-        async with aclosing(stream.frames()) as frames:
-            async for frame in frames:
-                self.position = stream.position
-                for found in await self._said(frame):
-                    yield _event(found)
-                    if not self.through_input and _state(found) == INPUT_REQUIRED:
-                        return
-
-    async def to_the_end(self, seconds: float | None = None) -> None:
-        """Returns when there is nothing more to wait for, or the time is over."""
-        if self.ended:
-            return
-        try:
-            async with asyncio.timeout(seconds), aclosing(self.events()) as events:
-                async for _ in events:
-                    pass
-        except TimeoutError:
-            pass
-
-    async def row(self) -> Row:
-        """The execution with its steps when the read models have what was watched, or as it is when that takes too long."""
-        found = await self.asked.execution(self.ids["execution_id"])
-        for _ in range(LOOKS):
-            if (found["last_n"] or 0) >= self.position[0]:
-                break
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            found = await self.asked.execution(self.ids["execution_id"])
-        return found
-
-    async def _said(self, frame: Frame) -> list[dict[str, Any]]:
-        data = orjson.loads(frame.data)
-        if frame.event == "status" and data["status"] == "waiting":
-            now = await self.row()
-            return [] if now["status"] in ENDED else [status_event(now)]
-        if frame.event == "complete":
-            await self.row()  # who hears of the end finds it when he asks
-        return events_of(self.ids, frame.event, data, str(uuid4()))
+    return {DEPTH: int(depth)}
 
 
 # --- the protocol's forms ---------------------------------------------------------------------------------------------
@@ -311,16 +225,6 @@ def _asked(context: ServerCallContext) -> Asked:
 
 def _task(row: Row) -> Task:
     return ParseDict(task_of(row), Task())
-
-
-def _event(found: dict[str, Any]) -> Event:
-    response = ParseDict(found, StreamResponse())
-    event: Event = getattr(response, response.WhichOneof("payload") or "")
-    return event
-
-
-def _state(found: dict[str, Any]) -> Any:
-    return found["statusUpdate"]["status"]["state"] if "statusUpdate" in found else None
 
 
 @contextmanager

@@ -1,13 +1,11 @@
 """Workflows as agents of the A2A protocol. Its SDK is imported when the first client speaks."""
 
 import asyncio
-from collections.abc import Awaitable
 from datetime import datetime
 from importlib import import_module
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from starlette.types import Receive
 
 from handrail_gateway import definitions
 from handrail_gateway.a2a.cards import PREFIX, card_of
@@ -16,9 +14,6 @@ from handrail_gateway.gateway import CallerDep, GatewayDep
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.routers.workflows import WorkflowId
 from handrail_gateway.schemas import CardPage, JsonObject
-from handrail_gateway.sse import WRITE_SECONDS
-
-T = TypeVar("T")
 
 router = APIRouter(prefix=PREFIX, tags=["a2a"])
 
@@ -52,28 +47,28 @@ async def get_card(workflow_id: WorkflowId, request: Request, gateway: GatewayDe
 async def call(workflow_id: WorkflowId, request: Request, gateway: GatewayDep, caller: CallerDep) -> Response:
     """JSON-RPC: SendMessage, SendStreamingMessage, GetTask, ListTasks, CancelTask, SubscribeToTask."""
     request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "JSON_RPC", "handle_requests")
+    return await _served(request, "json_rpc")
 
 
 @router.post("/{workflow_id}/message:send", response_class=Response, openapi_extra=BODY)
 async def send_message(workflow_id: WorkflowId, request: Request, gateway: GatewayDep, caller: CallerDep) -> Response:
     """Starts an execution, once for each `messageId`, and answers with its task."""
     request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "REST", "on_message_send")
+    return await _served(request, "on_message_send")
 
 
 @router.post("/{workflow_id}/message:stream", response_class=Response, openapi_extra=BODY)
 async def stream_message(workflow_id: WorkflowId, request: Request, gateway: GatewayDep, caller: CallerDep) -> Response:
     """The same, and then what happens, as server-sent events."""
     request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "REST", "on_message_send_stream")
+    return await _served(request, "on_message_send_stream")
 
 
 @router.get("/{workflow_id}/tasks", response_class=Response)
 async def list_tasks(workflow_id: WorkflowId, request: Request, gateway: GatewayDep, caller: CallerDep) -> Response:
     """Executions of the workflow as tasks, latest first; of one context if `contextId` is given."""
     request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "REST", "list_tasks")
+    return await _served(request, "list_tasks")
 
 
 @router.get("/{workflow_id}/tasks/{id}:subscribe", response_class=Response)
@@ -83,7 +78,7 @@ async def subscribe(
 ) -> Response:
     """What happens to a task from now on."""
     request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "REST", "on_subscribe_to_task")
+    return await _served(request, "on_subscribe_to_task")
 
 
 @router.get("/{workflow_id}/tasks/{id}", response_class=Response)
@@ -91,7 +86,7 @@ async def get_task(
     workflow_id: WorkflowId, task_id: TaskId, request: Request, gateway: GatewayDep, caller: CallerDep
 ) -> Response:
     request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "REST", "on_get_task")
+    return await _served(request, "on_get_task")
 
 
 @router.post("/{workflow_id}/tasks/{id}:cancel", response_class=Response)
@@ -99,30 +94,10 @@ async def cancel_task(
     workflow_id: WorkflowId, task_id: TaskId, request: Request, gateway: GatewayDep, caller: CallerDep
 ) -> Response:
     request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "REST", "on_cancel_task")
+    return await _served(request, "on_cancel_task")
 
 
-async def _served(request: Request, dispatcher: str, method: str) -> Response:
-    handler = await asyncio.to_thread(import_module, "handrail_gateway.a2a.handler")
-    await request.body()  # from here on, the client only leaves
-    response = await _unless_left(getattr(getattr(handler, dispatcher), method)(request), request.receive)
-    if hasattr(response, "send_timeout"):
-        response.send_timeout = WRITE_SECONDS
+async def _served(request: Request, method: str) -> Response:
+    serving = await asyncio.to_thread(import_module, "handrail_gateway.a2a.serving")
+    response: Response = await serving.serve(request, method)
     return response
-
-
-async def _unless_left(answering: Awaitable[Response], receive: Receive) -> Response:
-    """Waits no longer for an execution than its client does."""
-    answer, left = asyncio.ensure_future(answering), asyncio.ensure_future(_left(receive))
-    try:
-        await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
-        return answer.result() if answer.done() else Response(status_code=499)
-    finally:
-        for task in (answer, left):
-            task.cancel()
-        await asyncio.gather(answer, left, return_exceptions=True)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
