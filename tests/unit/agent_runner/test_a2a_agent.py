@@ -102,7 +102,7 @@ async def test_a_stream_that_breaks_is_followed_by_asking(cut: int) -> None:
 
 
 async def test_lost_answers_on_the_way_are_asked_for_again() -> None:
-    remote = Remote([task("WORKING"), None, answer(503), task("COMPLETED", "done")])
+    remote = Remote([task("WORKING"), None, answer(503), refusal(-32603), task("COMPLETED", "done")])
     assert await ask(remote) == "done"
 
 

@@ -14,6 +14,7 @@ from handrail_gateway.a2a.tasks import STATES, begun, events_of, status_of, task
 from handrail_gateway.database import Json
 from handrail_gateway.schemas import ExecutionStatus
 from handrail_gateway.streaming import frames_of, progress_frame
+from unit.gateway.builders import World
 
 IDS = {"execution_id": "e1", "session_id": "s1"}
 GATE = {"approvers": ["ada"], "message": "Pay 100 EUR?", "show": None}
@@ -134,6 +135,22 @@ def test_a_card_leads_back_to_where_it_was_asked_for() -> None:
     card = ParseDict(card_of({"workflow_id": "a/b c", "name": "N", "version": 3}, "", "http://h/"), AgentCard())
     assert [interface.url for interface in card.supported_interfaces] == ["http://h/a2a/workflows/a%2Fb%20c"] * 2
     assert (card.version, card.description) == ("3", "Runs the workflow N.")
+
+
+@pytest.mark.parametrize("path", ["", "/tasks/x"])
+async def test_a_failure_of_ours_tells_no_secrets(path: str) -> None:
+    def broken(*_: object) -> list[dict[str, Any]]:
+        raise RuntimeError("password=hunter2")
+
+    world = World()
+    world.database.scripts["newest_workflow"] = lambda *_: [{"workflow_id": "w", "version": 1, "active": True}]
+    world.database.scripts["execution_with_steps"] = broken
+    call = {"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "x"}}
+    async with world.client() as client:
+        method, body = ("GET", None) if path else ("POST", call)
+        failed = await client.request(method, f"/a2a/workflows/w{path}", json=body, headers={"A2A-Version": "1.0"})
+    assert "its log says why" in failed.text
+    assert "hunter2" not in failed.text
 
 
 @pytest.mark.parametrize("module", ["handrail_gateway.app", "handrail_agent_runner.main"])

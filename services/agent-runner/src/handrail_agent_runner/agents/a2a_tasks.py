@@ -44,6 +44,8 @@ BINDINGS = [TransportProtocol.JSONRPC.value, TransportProtocol.HTTP_JSON.value]
 FIRST_POLL, LONGEST_POLL = 0.25, 5.0
 LOST_POLLS = 8
 """So many answers in a row may be missing before the attempt gives up."""
+PASSING = (A2AClientError, InternalError)
+"""What may happen on the way without anything happening to the task."""
 CANCEL_SECONDS = 5.0
 TOLD_CHARACTERS = 20_000
 """Of one piece of progress."""
@@ -188,7 +190,7 @@ class _Task:
                         raise _CameToNothing
                     if self._over:
                         return
-        except A2AClientError:
+        except PASSING:
             if not self._id:
                 raise
         if not (self._id or self._answer):
@@ -202,7 +204,7 @@ class _Task:
             try:
                 self._take_task(await self._client.get_task(GetTaskRequest(id=self._id)))
                 lost = 0
-            except A2AClientError:
+            except PASSING:
                 lost += 1
                 if lost == LOST_POLLS:
                     raise

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+import structlog
 from a2a.server.context import ServerCallContext
 from a2a.server.events import Event
 from a2a.server.request_handlers.request_handler import RequestHandler, validate_request_params
@@ -37,6 +38,7 @@ from a2a.utils.errors import (
 )
 from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
 from google.protobuf.json_format import MessageToDict, ParseDict
+from handrail_contracts.codec import first_mistake
 from handrail_contracts.parts import DEEPEST_CALLS, DEPTH, value_of
 from handrail_graph import trigger_of
 from pydantic import ValidationError
@@ -53,6 +55,8 @@ from handrail_gateway.problems import Problem
 from handrail_gateway.schemas import ControlRequest, ExecuteRequest, Filter
 from handrail_gateway.steering import check
 from handrail_gateway.streaming import START
+
+log = structlog.get_logger()
 
 CANCEL_SECONDS = 5.0
 """How long a cancellation may take before the answer says that it is under way."""
@@ -235,7 +239,13 @@ def _in_protocol() -> Iterator[None]:
     except Problem as problem:
         raise _error_of(problem) from problem
     except ValidationError as error:
-        raise InvalidParamsError(str(error.errors()[0]["msg"])) from error
+        place, why = first_mistake(error)
+        raise InvalidParamsError(f"{place}: {why}") from error
+    except A2AError:
+        raise
+    except Exception as error:
+        log.error("request_failed", path="a2a", error=repr(error))
+        raise InternalError("The gateway failed on this request; its log says why.") from error
 
 
 def _error_of(problem: Problem) -> A2AError:
