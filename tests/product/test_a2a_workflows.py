@@ -152,8 +152,7 @@ async def test_an_approval_is_an_input_that_is_required(api: Api, binding: str) 
         with pytest.raises(UnsupportedOperationError, match="Approvals are decided"):
             await sent(client, message("yes", task_id=task_id))
         watching = asyncio.create_task(_watched(client, task_id))
-        [gate] = (await api.get("/approvals", execution_id=task_id))["items"]
-        await api.post(f"/approvals/{gate['id']}", {"decision": "approved"}, 200)
+        await approved(api, workflow_id)
         assert (await asyncio.wait_for(watching, 20))[-1] == TaskState.TASK_STATE_COMPLETED
         with pytest.raises(UnsupportedOperationError, match="has ended"):
             await _watched(client, task_id)
