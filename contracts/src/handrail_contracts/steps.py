@@ -156,6 +156,7 @@ class AgentRegistered(Message):
     """How an agent is reached. The latest message per `agent` counts; `removed` takes it away.
 
     `llm` is a language model with instructions and tools; what its `config` holds is at `agents/llm.py` of the runner.
+    `a2a` is an agent elsewhere that speaks the A2A protocol.
     Of the kind `tool` it is a native tool of the runners, named `tool/NAME`;
     `config.parameters` is its JSON Schema.
     """
@@ -163,7 +164,7 @@ class AgentRegistered(Message):
     event_type: Literal["agent.registered"] = "agent.registered"
     schema_version: Literal[1] = 1
     agent: Identifier
-    kind: Literal["http", "python", "scripted", "llm", "tool"]
+    kind: Literal["http", "python", "scripted", "llm", "a2a", "tool"]
     name: str = ""
     description: str = ""
     capabilities: tuple[str, ...] = ()
