@@ -117,10 +117,14 @@ class StepAdvanced(ExecutionEvent):
     said: JsonObject | None = None
     asked: tuple[ToolAsked, ...] = ()
     result: ToolResult | None = None
+    begun: str = ""
 
 
 class SuggestionMade(ExecutionEvent):
-    """An agent suggests an action; the step waits for people. With a `comment`, if it was sent back before."""
+    """An agent suggests an action; the step waits for people. With a `comment`, if it was sent back before.
+
+    With a `call_id` the action is a call of a tool that a person has to allow before it is made.
+    """
 
     type: Literal["suggestion.made"] = "suggestion.made"
     step_id: str
@@ -135,6 +139,7 @@ class SuggestionMade(ExecutionEvent):
     comment: str = ""
     deadline: AwareDatetime | None = None
     auto_approve_above: float | None = None
+    call_id: str = ""
 
 
 class SuggestionSentBack(ExecutionEvent):
@@ -156,6 +161,16 @@ class SuggestionApproved(ExecutionEvent):
     suggestion_id: str
     action: str
     data: JsonObject = {}
+    by: str
+    comment: str = ""
+
+
+class SuggestionRefused(ExecutionEvent):
+    """A call of a tool was not allowed; who wanted it hears that in place of a result."""
+
+    type: Literal["suggestion.refused"] = "suggestion.refused"
+    step_id: str
+    suggestion_id: str
     by: str
     comment: str = ""
 
@@ -314,6 +329,7 @@ AnyExecutionEvent = (
     | SuggestionMade
     | SuggestionSentBack
     | SuggestionApproved
+    | SuggestionRefused
     | ActionExecuted
     | StepRetryScheduled
     | StepFailed

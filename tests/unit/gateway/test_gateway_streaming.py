@@ -45,6 +45,7 @@ EVENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "suggestion.made": ({"step_id": "a", "suggestion_id": "s", "revision": 1, "action": "send"}, ["status"]),
     "suggestion.sent_back": ({"step_id": "a", "suggestion_id": "s", "by": "ada", "comment": "no"}, ["status"]),
     "suggestion.approved": ({"step_id": "a", "suggestion_id": "s", "action": "send", "by": "ada"}, ["status"]),
+    "suggestion.refused": ({"step_id": "a", "suggestion_id": "s", "by": "ada", "comment": "no"}, ["status"]),
     "action.executed": ({"step_id": "a", "suggestion_id": "s", "result_type": "email_sent"}, ["status"]),
     "execution.completed": ({"result": {"ok": True}}, ["status", "complete"]),
     "execution.failed": ({"step_id": "a", "error": ERROR}, ["error", "status", "complete"]),

@@ -85,10 +85,11 @@ class AgentParameters:
 
 @dataclass(frozen=True, slots=True)
 class ToolParameters:
-    """`tool` is the name of a native tool, or `server:tool` of one that a server offers."""
+    """`tool` is the name of a native tool, or `server:tool` of one that a server offers. `ask_first`: who has to allow it."""
 
     tool: str
     arguments: Template
+    ask_first: SuggestionRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,9 @@ def _say(event: Json) -> list[Said]:
         case "suggestion.approved":
             told = _pick(event, step="step_id", suggestion_id="suggestion_id", approved_by="by", action="action")
             return [("status", {"status": "running", **told, "comment": event.get("comment")})]
+        case "suggestion.refused":
+            told = _pick(event, step="step_id", suggestion_id="suggestion_id", refused_by="by", comment="comment")
+            return [("status", {"status": "running", **told})]
         case "action.executed":
             told = _pick(event, step="step_id", suggestion_id="suggestion_id", type="result_type", details="details")
             return [("status", {"status": "running", **told})]

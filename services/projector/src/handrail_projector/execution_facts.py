@@ -275,6 +275,7 @@ EXECUTION_EVENTS = {
     "suggestion.made": _suggested,
     "suggestion.sent_back": _noted,
     "suggestion.approved": _noted,
+    "suggestion.refused": _noted,
     "action.executed": _noted,
     "schedule.set": _schedule_set,
     "schedule.fired": _schedule_fired,

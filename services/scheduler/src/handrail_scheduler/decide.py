@@ -126,7 +126,9 @@ def answer(decision: Decision, message: AgentExecuted) -> None:
     if message.model_calls:
         decision.say(ModelsCalled, step_id=message.step_id, attempt=message.attempt, calls=message.model_calls)
     rules, own = suggestions.rules_of(decision, message.step_id), decision.state.suggestions.get(message.step_id)
-    if message.status == "completed":
+    if message.status == "suggested":
+        suggestions.call_suggested(decision, message)
+    elif message.status == "completed":
         if rules is None:
             decision.complete(message.step_id, message.output)
         elif own is not None and own["phase"] == "acts":
@@ -148,7 +150,7 @@ def conversation_advanced(decision: Decision, message: AgentAdvanced) -> None:
         decision.say(ModelsCalled, step_id=message.step_id, attempt=message.attempt, calls=message.model_calls)
     turns = tuple(Turn.model_validate(turn) for turn in decision.state.conversations.get(message.step_id, ()))
     if step.status in UNDER_WAY and step.waits_for == "agent" and advanced(turns, message) is not None:
-        told = message.model_dump(include={"step_id", "attempt", "turn", "holder", "said", "asked", "result"})
+        told = message.model_dump(include={"step_id", "attempt", "turn", "holder", "said", "asked", "result", "begun"})
         decision.say(StepAdvanced, **told)
 
 

@@ -163,6 +163,8 @@ def _begin_agent(decision: Decision, node: Node) -> None:
 
 def _begin_tool(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, ToolParameters)
+    if begin_again(decision, node.id, _deadline(decision, node)):
+        return
     [arguments] = _rendered(decision, node, node.parameters.arguments)
     if not isinstance(arguments, dict):
         raise ExpressionError(f"a tool's arguments are an object, not {type(arguments).__name__}", "", None)
