@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field
 
 from handrail_contracts.admission import Admission, AnyQueueEvent
+from handrail_contracts.budgets import AnyBudgetEvent, Limits, Scope
 from handrail_contracts.envelope import ErrorInfo, JsonObject, Model
 from handrail_contracts.journal import Record
 from handrail_contracts.schedule_events import AnyScheduleEvent
@@ -68,6 +69,36 @@ class ExecutionRejected(ExecutionEvent):
     parent: Parent | None = None
 
 
+class BudgetNamed(Model):
+    """A budget that an attempt has to ask. `limits` are those of the definition, if it says any."""
+
+    budget_id: str
+    scope: Scope
+    name: str = ""
+    limits: Limits | None = None
+
+
+class BudgetGranted(ExecutionEvent):
+    """The attempt may use that much of this budget; after the last of its budgets, it begins."""
+
+    type: Literal["budget.granted"] = "budget.granted"
+    step_id: str
+    attempt: int
+    budget_id: str
+    allowance: Limits
+    deadline: AwareDatetime | None = None
+
+
+class BudgetAwaited(ExecutionEvent):
+    """Nothing of this budget is left for the attempt: it waits until there is, or somebody raises it."""
+
+    type: Literal["budget.awaited"] = "budget.awaited"
+    step_id: str
+    attempt: int
+    budget_id: str
+    reason: str
+
+
 class StepStarted(ExecutionEvent):
     """An attempt began. `waits_for` says who wakes it; `wake_at` is the due time of a delay, `deadline` its time-out.
 
@@ -80,8 +111,9 @@ class StepStarted(ExecutionEvent):
     step_type: str
     run_id: str
     attempt: int
-    waits_for: Literal["agent", "approval", "timer", "signal", "loop", "workflow"] | None = None
+    waits_for: Literal["agent", "approval", "timer", "signal", "loop", "workflow", "budget"] | None = None
     agent: str | None = None
+    budgets: tuple[BudgetNamed, ...] = Field((), description="those that are asked, in turn, before the attempt begins")
     input: Any = None
     deadline: AwareDatetime | None = None
     wake_at: AwareDatetime | None = None
@@ -326,6 +358,8 @@ AnyExecutionEvent = (
     | StepCompleted
     | ModelsCalled
     | StepAdvanced
+    | BudgetGranted
+    | BudgetAwaited
     | SuggestionMade
     | SuggestionSentBack
     | SuggestionApproved
@@ -355,5 +389,6 @@ class ExecutionRecord(Record):
     """One journal record: everything that one input made of one execution."""
 
     events: tuple[
-        Annotated[AnyExecutionEvent | AnyScheduleEvent | AnyQueueEvent, Field(discriminator="type")], ...
+        Annotated[AnyExecutionEvent | AnyScheduleEvent | AnyQueueEvent | AnyBudgetEvent, Field(discriminator="type")],
+        ...,
     ] = ()

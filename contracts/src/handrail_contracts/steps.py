@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from handrail_contracts.budgets import Limits
 from handrail_contracts.envelope import ErrorInfo, ExecutionMessage, Identifier, JsonObject, Message, Model
 
 
@@ -100,6 +101,9 @@ class StepRequested(ExecutionMessage):
     ask_first: bool = Field(False, description="of a tool: a person has to allow it")
     granted: bool = Field(False, description="of a tool: a person has allowed it, with this input")
     action: Action | None = None
+    allowance: Limits | None = Field(
+        None, description="what the attempt may use: an agent that has used it up stops there"
+    )
 
 
 class ModelCall(Model):

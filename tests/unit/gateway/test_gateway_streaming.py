@@ -42,6 +42,8 @@ EVENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "signal.received": ({"signal": "paid", "data": 1, "by": "ada"}, []),
     "step.models_called": ({"step_id": "a", "attempt": 1, "calls": []}, []),
     "step.advanced": ({"step_id": "a", "attempt": 1, "turn": 0, "holder": "x"}, []),
+    "budget.awaited": ({"step_id": "a", "budget_id": "b", "reason": "spent"}, ["status"]),
+    "budget.granted": ({"step_id": "a", "budget_id": "b", "allowance": {}}, []),
     "suggestion.made": ({"step_id": "a", "suggestion_id": "s", "revision": 1, "action": "send"}, ["status"]),
     "suggestion.sent_back": ({"step_id": "a", "suggestion_id": "s", "by": "ada", "comment": "no"}, ["status"]),
     "suggestion.approved": ({"step_id": "a", "suggestion_id": "s", "action": "send", "by": "ada"}, ["status"]),

@@ -56,6 +56,8 @@ def _head(graph: Graph) -> dict[str, Any]:
     inside = any(node.type is StepType.TRIGGER for node in graph.nodes.values())
     if graph.trigger is not None and not inside:
         head["trigger"] = _trigger(graph.trigger)
+    if graph.budget is not None:
+        head["budget"] = graph.budget.model_dump(exclude_none=True)
     if graph.concurrency is not None:
         limits = graph.concurrency
         key = {} if limits.key is None else {"key": limits.key.value}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from handrail_contracts.budgets import Limits
 from handrail_contracts.triggers import Timetable
 
 from handrail_graph.suggestions import SuggestionRules
@@ -260,3 +261,4 @@ class Graph:
     concurrency: Concurrency | None = None
     timeout_seconds: float | None = None
     description: str = ""
+    budget: Limits | None = None

@@ -19,6 +19,7 @@ from handrail_gateway.routers import (
     a2a,
     agents,
     approvals,
+    budgets,
     builder,
     compat,
     executions,
@@ -38,7 +39,7 @@ log = structlog.get_logger()
 VERSION = "0.1.0"
 MODULES = (
     templates, generation, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, agents,
-    schedules, operations,
+    schedules, budgets, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
 BEAT_SECONDS = 5.0

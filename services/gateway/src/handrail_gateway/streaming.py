@@ -112,6 +112,9 @@ def _say(event: Json) -> list[Said]:
         case "step.failed":
             failed = _pick(event, step="step_id", attempt="attempt", error="error") | _chosen(event)
             return [("error", _error(event)), ("step_complete", {**failed, "status": "failed"})]
+        case "budget.awaited":
+            told = _pick(event, step="step_id", budget_id="budget_id", reason="reason")
+            return [("status", {"status": "waiting", **told})]
         case "suggestion.made":
             names = ("suggestion_id", "revision", "action", "reasoning", "confidence", "suggested_data", "comment")
             told = {name: event.get(name) for name in names}

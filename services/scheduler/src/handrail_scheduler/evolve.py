@@ -10,6 +10,8 @@ from handrail_contracts.envelope import utc
 from handrail_contracts.execution_events import (
     ActionExecuted,
     AnyExecutionEvent,
+    BudgetAwaited,
+    BudgetGranted,
     CompensationStarted,
     ExecutionAdmitted,
     ExecutionCancelled,
@@ -42,11 +44,12 @@ from handrail_contracts.journal import Record
 from handrail_contracts.steps import ToolResult, Turn
 from handrail_graph import Graph, LoopParameters, Node, ParallelParameters, StepType, instance, turn_of
 
+from handrail_scheduler import allowances
 from handrail_scheduler.state import SETTLED, Execution, Outcome, Status, Step, StepStatus, Turns
 
 __all__ = ["evolve", "seconds", "utc"]
 
-IDLE = ("approval", "suggestion", "timer", "signal", "loop", "workflow")
+IDLE = ("approval", "suggestion", "raise", "timer", "signal", "loop", "workflow")
 REQUESTS_KEPT = 100
 
 
@@ -57,6 +60,10 @@ def seconds(moment: datetime | None) -> float | None:
 def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, record: Record) -> None:
     """Folds one event into the state, in place. `graph` is that of the pinned version."""
     state.n = event.n
+    if state.returned:
+        state.returned = []
+    if state.allowances:
+        allowances.before(state, event, record)
     match event:
         case ExecutionStarted():
             _started(state, event, record)
@@ -91,6 +98,10 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             state.status = Status.PAUSED
         case ExecutionResumed():
             state.status = Status.RUNNING
+        case BudgetGranted():
+            allowances.granted(state, event, record)
+        case BudgetAwaited():
+            allowances.awaits(state, event)
         case SuggestionMade():
             _suggested(state, event)
         case SuggestionSentBack():
@@ -179,6 +190,8 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
         deadline=seconds(event.deadline),
         wake_at=seconds(event.wake_at),
     )
+    if event.budgets:
+        allowances.asks(state, event)
     if event.waits_for == "loop":
         state.turns[event.step_id] = Turns()
     _note_begun(state, event.step_id)

@@ -9,6 +9,7 @@ from handrail_contracts.approvals import ApprovalRequested, ApprovalWithdrawn, S
 from handrail_contracts.envelope import ErrorInfo, tenant_of, utc
 from handrail_contracts.execution_events import (
     AnyExecutionEvent,
+    BudgetGranted,
     ExecutionAdmitted,
     ExecutionCancelled,
     ExecutionCompleted,
@@ -31,6 +32,7 @@ from handrail_contracts.workflows import ChildEnded, LifecycleMetadata, Parent, 
 from handrail_graph import AgentParameters, Graph, Node, StepType, SubWorkflowParameters, ToolParameters
 from handrail_runtime.machine.core import Kind, Outgoing
 
+from handrail_scheduler import allowances
 from handrail_scheduler.cancelling import cancellation
 from handrail_scheduler.identifiers import gate_id, request_id
 from handrail_scheduler.state import Execution, Step, StepStatus
@@ -56,6 +58,13 @@ def react(
             return (_suggestion(graph.nodes[event.step_id], state, event, record),)
         case StepStarted(waits_for="agent" | "approval"):
             assert graph is not None
+            return (_request(graph.nodes[event.step_id], state, state.steps[event.step_id], partition),)
+        case StepStarted(waits_for="budget"):
+            return (allowances.asked(state, event.step_id, record),)
+        case BudgetGranted():
+            assert graph is not None
+            if state.steps[event.step_id].waits_for == "budget":
+                return (allowances.asked(state, event.step_id, record),)
             return (_request(graph.nodes[event.step_id], state, state.steps[event.step_id], partition),)
         case StepStarted(waits_for="workflow"):
             assert graph is not None
@@ -116,6 +125,7 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
         session_id=state.session_id,
         timeout_seconds=node.timeout_seconds,
         max_iterations=parameters.max_iterations if isinstance(parameters, AgentParameters) else None,
+        allowance=allowances.allowance_of(state, node.id),
         turns=tuple(Turn.model_validate(turn) for turn in state.conversations.get(node.id, ())),
     )
     return Outgoing(Kind.REQUEST, topics.STEP_REQUESTED, run, message)

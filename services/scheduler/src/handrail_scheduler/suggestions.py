@@ -248,15 +248,17 @@ def begin_again(decision: Decision, step_id: str, deadline: Any) -> bool:
     if own is None or own["phase"] not in BEGINS:
         return False
     state = decision.state
+    budgets = decision.budgets_of(decision, own["asked"]) if own["phase"] != "acts" else ()
     decision.say(
         StepStarted,
         step_id=step_id,
         step_type=decision.graph.nodes[step_id].type.value,
         run_id=state.run_id(step_id),
         attempt=state.steps[step_id].attempt + 1,
-        waits_for="agent",
+        waits_for="budget" if budgets else "agent",
         agent=own["asked"],
         input=own["input"],
-        deadline=deadline,
+        budgets=tuple(budgets),
+        deadline=None if budgets else deadline,
     )
     return True

@@ -1,6 +1,7 @@
 """One attempt of an agent that is a language model: asks, calls tools, asks again, until there is an answer."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,6 +57,7 @@ class Talk:
         self._agent, self._config, self._tools, self._ask = agent, config, tools, ask
         self._request, self._progress, self._limit = request, progress, limit
         self._conversation = progress.conversation or Conversation(request)
+        self._began, self._told_calls = time.monotonic(), list[ModelCall]()
         self._schema = request.answer_schema or config.output_schema
         self._form = None if self._schema is None else Draft202012Validator(self._schema)
 
@@ -72,6 +74,7 @@ class Talk:
             messages += [response, ModelRequest(parts=parts, instructions=instructions)]
         most, chances = self._request.max_iterations or self._config.max_iterations, CORRECTIONS
         for _ in range(len(conversation.turns), most):
+            self._check_allowance()
             words = Words(self._progress, conversation)
             response = await self._ask(messages, parameters, words, self._progress.model_calls)
             calls, final = response.tool_calls, self._final(response)
@@ -92,6 +95,24 @@ class Talk:
             messages += [response, ModelRequest(parts=parts, instructions=instructions)]
         message = f"agent {self._agent} asked its model {most} times and came to no end"
         raise AgentFailure("AGENT_ERROR", f"{message}; raise max_iterations if it needs more", retryable=False)
+
+    def _check_allowance(self) -> None:
+        """Before each call of a model. What was used by then is for the attempt's budgets to know, and so is what is left."""
+        allowance = self._request.allowance
+        if allowance is None:
+            return
+        calls = [*self._told_calls, *self._progress.model_calls]
+        used = {
+            "tokens": sum(call.input_tokens + call.output_tokens for call in calls),
+            "cost_usd": sum(call.cost_usd or 0 for call in calls),
+            "calls": len(calls),
+            "seconds": time.monotonic() - self._began,
+        }
+        for name, amount in used.items():
+            allowed = getattr(allowance, name)
+            if allowed is not None and amount >= allowed:
+                message = f"agent {self._agent} has used the {allowed:g} {name} that this attempt was allowed"
+                raise AgentFailure("BUDGET_SPENT", message, retryable=False)
 
     # --- the answer -------------------------------------------------------------------------------------------------
 
@@ -137,6 +158,7 @@ class Talk:
             repeatable = tool is None or tool.repeatable
             ask = tool is not None and (tool.ask_first or call.tool_name in self._config.ask_first)
             asked.append(ToolAsked(call_id=call.tool_call_id, tool=call.tool_name, repeatable=repeatable, ask=ask))
+        self._told_calls += self._progress.model_calls
         await self._conversation.asked(written(response), tuple(asked), self._progress.model_calls)
         if self._conversation.weight > MOST_BYTES:
             message = f"the conversation of agent {self._agent} holds more than {MOST_BYTES} bytes of tool results"
