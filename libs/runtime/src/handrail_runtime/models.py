@@ -1,9 +1,10 @@
 """Language models by name, for whoever asks one. pydantic-ai (the extra `models`) is imported when the first is wanted."""
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handrail_contracts.agents import OFFLINE
 
@@ -58,6 +59,20 @@ def model_of(
         return infer_model(name)
     except Exception as error:
         raise ModelUnusable(f"model {name!r} can't be used: {error}") from error
+
+
+def schema_mistake(schema: Mapping[str, Any] | None) -> str:
+    """Why an answer can't be asked for in that form (JSON Schema); empty if it can."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    if schema is None:
+        return ""
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return str(error.message)[:500]
+    return "" if schema.get("type") == "object" else "its type has to be object"
 
 
 def without_keys(text: str, *names: str | None) -> str:

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 from handrail_contracts.agents import LlmConfig
 from handrail_contracts.codec import first_mistake
 from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested
-from handrail_runtime.models import ModelUnusable, load_library, model_of, without_keys
+from handrail_runtime.models import ModelUnusable, load_library, model_of, schema_mistake, without_keys
 from handrail_runtime.settings import Settings
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import ValidationError
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress, refused
@@ -156,16 +154,11 @@ def failure_of(agent: str, model: str, error: Exception) -> AgentFailure:
 def make_llm_agent(registered: AgentRegistered, settings: Settings, toolbox: Toolbox) -> LlmAgent:
     try:
         config = LlmConfig.model_validate(registered.config)
-        if config.output_schema is not None:
-            Draft202012Validator.check_schema(config.output_schema)
-            if config.output_schema.get("type") != "object":
-                raise ValueError("output_schema: its type has to be object")
     except ValidationError as error:
         place, why = first_mistake(error)
         message = f"agent {registered.agent} can't be made: config.{place}: {why}"
         raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
-    except (SchemaError, ValueError) as error:
-        text = error.message if isinstance(error, SchemaError) else str(error)
-        message = f"agent {registered.agent} can't be made: config.output_schema: {text}"
-        raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
+    if mistake := schema_mistake(config.output_schema):
+        message = f"agent {registered.agent} can't be made: config.output_schema: {mistake}"
+        raise AgentFailure("VALIDATION_ERROR", message, retryable=False)
     return LlmAgent(registered.agent, config, settings, toolbox)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from handrail_contracts.agents import A2aConfig, BreakerConfig, LlmConfig
 from handrail_contracts.codec import first_mistake
+from handrail_runtime.models import schema_mistake
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from handrail_gateway.schemas.base import ApprovalStatus, JsonObject, Request
@@ -54,6 +55,8 @@ class AgentRequest(Request):
             raise ValueError("an agent of kind `http` needs `config.url`, beginning with http:// or https://")
         if self.kind in CONFIGS:
             self._check(CONFIGS[self.kind], self.config, "config")
+            if self.kind == "llm" and (mistake := schema_mistake(self.config.get("output_schema"))):
+                raise ValueError(f"`config.output_schema`: {mistake}")
         elif self.config.get("breaker") not in (None, False):
             self._check(BreakerConfig, self.config["breaker"], "config.breaker")
         limit = self.config.get("rate_limit")
