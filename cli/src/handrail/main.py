@@ -2,7 +2,7 @@
 
 import typer
 
-from handrail.commands import audit, bench, debug, demo, dlq, doctor, publish, replay, shadow, templates, up
+from handrail.commands import audit, bench, debug, demo, dlq, doctor, mcp, publish, replay, shadow, templates, up
 
 app = typer.Typer(
     name="handrail",
@@ -22,6 +22,7 @@ app.command()(up.token)
 app.command()(replay.replay)
 app.command()(publish.publish)
 app.command()(debug.debug)
+app.command()(mcp.mcp)
 app.command()(shadow.shadow)
 app.add_typer(templates.app, name="templates")
 app.add_typer(audit.app, name="audit")

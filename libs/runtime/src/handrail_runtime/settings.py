@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     allow_private_networks: bool = True  # the embedded default runs its agents on this machine; production says false
 
     webhook_key: str = ""
+    mcp_hosts: str = ""
     max_pending: int = Field(100_000, ge=1)
     busy_alone: int = Field(512, ge=1)
     tenant_concurrency: int = Field(0, ge=0)

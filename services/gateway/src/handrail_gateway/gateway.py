@@ -30,6 +30,7 @@ class Gateway:
     known: KnownWorkflows = field(default_factory=KnownWorkflows)
     webhook_key: str = ""
     max_pending: int = 100_000
+    mcp_hosts: tuple[str, ...] = ()
     pending: Pending = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +47,7 @@ class Gateway:
             LiveTail.from_settings(database, settings),
             webhook_key=settings.webhook_key,
             max_pending=settings.max_pending,
+            mcp_hosts=tuple(host.strip() for host in settings.mcp_hosts.split(",") if host.strip()),
         )
 
     @property
