@@ -118,9 +118,11 @@ def _messages(answer: httpx2.Response) -> list[Json]:
 
 
 @asynccontextmanager
-async def strict_client(url: str, headers: dict[str, str] | None = None) -> AsyncIterator[StrictClient]:
+async def strict_client(
+    url: str, headers: dict[str, str] | None = None, transport: httpx2.AsyncBaseTransport | None = None
+) -> AsyncIterator[StrictClient]:
     """Initialized. What was told on the way is in `notes`."""
-    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=60, transport=transport) as http:
         client = StrictClient(http, url)
         await client.initialize()
         yield client
