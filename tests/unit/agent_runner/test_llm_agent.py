@@ -14,6 +14,7 @@ from handrail.offline_model import application
 from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.agents.llm import make_llm_agent
+from handrail_agent_runner.tools import Toolbox
 from handrail_contracts.steps import ModelCall
 from handrail_runtime.settings import Settings
 from unit.agent_runner.builders import registered, request
@@ -46,7 +47,7 @@ class Models:
 
     async def run(self, given: Any = "hello", *, settings: Json | None = None, **config: Any) -> Any:
         whole = Settings(offline_model_url=f"{self.url}/v1", **(settings or {}))
-        agent = make_llm_agent(registered("writer", "llm", **{"model": "offline:m", **config}), whole)
+        agent = make_llm_agent(registered("writer", "llm", **{"model": "offline:m", **config}), whole, Toolbox(whole))
         progress = Progress(lambda kind, data: self.told.append((kind, data)))
         try:
             return await agent.execute(request(agent="writer", input=given), progress)
@@ -247,13 +248,17 @@ async def test_without_a_script_the_server_answers_by_rules() -> None:
         ({"max_iterations": 0}, "config.max_iterations"),
         ({"output_schema": {"type": "array"}}, "its type has to be object"),
         ({"output_schema": {"type": "objekt"}}, "config.output_schema"),
-        ({"tools": ["nothing"]}, "there is no tool 'nothing'; there are"),
     ],
 )
 def test_a_registration_that_cannot_work_says_why(config: Json, why: str) -> None:
     with pytest.raises(AgentFailure, match="(?s).*") as caught:
-        make_llm_agent(registered("writer", "llm", **config), Settings())
+        make_llm_agent(registered("writer", "llm", **config), Settings(), Toolbox(Settings()))
     assert why in caught.value.info.message
+
+
+async def test_a_tool_that_nobody_offers_is_named() -> None:
+    with pytest.raises(AgentFailure, match="there is no tool 'nothing'; there are"):
+        await Models(1).run(tools=["nothing"])
 
 
 async def test_it_may_have_a_rate_limit_like_every_agent() -> None:

@@ -1,18 +1,20 @@
 """Native tools: found by name, called by name, and wrong calls told as what they are."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import support
 from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.native_tools import parse_csv
-from handrail_agent_runner.tools import parameters_schema, tool_of
+from handrail_agent_runner.tools import Toolbox, parameters_schema
 from unit.agent_runner.builders import SETTINGS, request
 
 
 async def call(tool: str, **arguments: Any) -> Any:
     wish = request(kind="tool", agent=tool, input=arguments)
-    return await tool_of(wish, SETTINGS).execute(wish, Progress(lambda kind, data: None))
+    return await Toolbox(SETTINGS).agent(tool).execute(wish, Progress(lambda kind, data: None))
 
 
 async def test_a_tool_is_called_by_the_names_of_its_parameters() -> None:
@@ -40,6 +42,18 @@ async def test_a_wrong_call_says_what_is_wrong(tool: str, arguments: dict[str, A
 async def test_what_a_tool_itself_raises_is_its_own_failure() -> None:
     with pytest.raises(ValueError, match="Expecting value"):
         await call("parse_json", text="no json")
+
+
+async def test_what_may_be_called_again_is_known_and_its_key_is_the_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(support.__path__[0]) / "extension"))
+    book, charge, count = [await Toolbox(SETTINGS).tool(name) for name in ("book", "charge", "word_count")]
+    assert (book.repeatable, charge.repeatable, count.repeatable) == (True, False, True)
+    assert list(book.parameters["properties"]) == book.parameters["required"] == ["room"]
+    changed: list[tuple[str, ...]] = []
+    monkeypatch.setattr("handrail_test_tools._change", lambda *told: changed.append(told))
+    wish = request(kind="tool", agent="book")
+    await book.call({"room": "12"}, wish, Progress(lambda kind, data: None))
+    assert changed == [("book", "12", wish.run_id)]
 
 
 def test_its_parameters_have_a_schema() -> None:

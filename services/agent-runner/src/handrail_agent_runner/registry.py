@@ -1,6 +1,7 @@
 """The agents that are known: from the agents file, and from `agent.registered`, where the latest word counts."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -12,9 +13,10 @@ from handrail_runtime.errors import RuntimeFault
 from handrail_runtime.settings import Settings
 from pydantic import ValidationError
 
-from handrail_agent_runner.agents import MAKERS, Agent, AgentFailure
+from handrail_agent_runner.agents import MAKERS, Agent, AgentFailure, Maker
 from handrail_agent_runner.agents.api_call import ApiCall
-from handrail_agent_runner.tools import tool_of
+from handrail_agent_runner.agents.llm import make_llm_agent
+from handrail_agent_runner.tools import Toolbox
 
 LATE_REGISTRATION_SECONDS = 2.0
 
@@ -32,7 +34,8 @@ class Registry:
         self._made: dict[str, Agent] = {}
         self._changed = asyncio.Event()
         self._api_call = ApiCall(settings)
-        self._tools: dict[str, Agent] = {}
+        self._toolbox = Toolbox(settings)
+        self._makers: dict[str, Maker] = {**MAKERS, "llm": partial(make_llm_agent, toolbox=self._toolbox)}
 
     def add(self, registered: AgentRegistered) -> None:
         self._made.pop(registered.agent, None)
@@ -51,21 +54,15 @@ class Registry:
         if request.kind == "api_call":
             return self._api_call
         if request.kind == "tool":
-            return self._tool(request)
+            return self._toolbox.agent(request.agent)
         made = self._made.get(request.agent)
         if made is None and (registered := self._registered.get(request.agent)) is not None:
             made = self._made[request.agent] = self._make(registered)
         return made
 
-    def _tool(self, request: StepRequested) -> Agent:
-        tool = self._tools.get(request.agent)
-        if tool is None:
-            tool = self._tools[request.agent] = tool_of(request, self._settings)
-        return tool
-
     def _make(self, registered: AgentRegistered) -> Agent:
         try:
-            return MAKERS[registered.kind](registered, self._settings)
+            return self._makers[registered.kind](registered, self._settings)
         except AgentFailure:
             raise
         except (Exception, SystemExit) as error:

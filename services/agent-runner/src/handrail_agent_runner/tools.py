@@ -20,15 +20,59 @@ from handrail_agent_runner.agents.python import PythonAgent
 log = structlog.get_logger()
 
 GROUP = "handrail.tools"
+KEY = "idempotency_key"
+"""A tool's parameter that the runner fills, the same for the same call: the tool then sees to it that it counts once."""
 
 
-def tool_of(request: StepRequested, settings: Settings) -> Agent:
-    """The tool that the request names. Raises `AgentFailure` with the code TOOL_ERROR if there is none."""
-    return _agent(request.agent, _function(request.agent), settings)
+def read_only(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a tool that changes nothing, so that it may be called as often as one likes."""
+    function.__handrail_read_only__ = True  # type: ignore[attr-defined]
+    return function
 
 
-def _agent(name: str, function: Callable[..., Any], settings: Settings) -> Agent:
-    return PythonAgent(_called_by_name(name, function), settings.runner_concurrency)
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool as a model is told of it. A `repeatable` one is called again when nobody knows whether a call took effect."""
+
+    description: str
+    parameters: JsonObject
+    repeatable: bool
+    agent: Agent
+
+    async def call(self, arguments: JsonObject, request: StepRequested, progress: Progress) -> Any:
+        """Arguments by name. Raises `AgentFailure` if they don't fit. `request.run_id` is the call's idempotency key."""
+        return await self.agent.execute(request.model_copy(update={"input": arguments}), progress)
+
+
+class Toolbox:
+    """The tools of this runner by name, each made when it is first needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made: dict[str, Tool] = {}
+
+    async def tool(self, name: str) -> Tool:
+        """Raises `AgentFailure` with the code TOOL_ERROR if there is none of that name."""
+        return self._native(name)
+
+    def agent(self, name: str) -> Agent:
+        """What a step that calls the tool is carried out by. Raises like `tool`."""
+        return self._native(name).agent
+
+    def _native(self, name: str) -> Tool:
+        made = self._made.get(name)
+        if made is None:
+            made = self._made[name] = _tool(name, _function(name), self._settings)
+        return made
+
+
+def _tool(name: str, function: Callable[..., Any], settings: Settings) -> Tool:
+    return Tool(
+        description=inspect.getdoc(function) or "",
+        parameters=parameters_schema(function),
+        repeatable=hasattr(function, "__handrail_read_only__") or KEY in inspect.signature(function).parameters,
+        agent=_NativeTool(name, function, settings.runner_concurrency),
+    )
 
 
 def _function(name: str) -> Callable[..., Any]:
@@ -44,22 +88,15 @@ def _function(name: str) -> Callable[..., Any]:
     return loaded
 
 
-@dataclass(frozen=True, slots=True)
-class NativeTool:
-    """A tool as a model is told of it. `call` takes arguments by name, and raises `AgentFailure` if they don't fit."""
+class _NativeTool(PythonAgent):
+    def __init__(self, name: str, function: Callable[..., Any], most_threads: int) -> None:
+        super().__init__(_called_by_name(name, function), most_threads)
+        self._takes_key = KEY in inspect.signature(function).parameters
 
-    description: str
-    parameters: JsonObject
-    agent: Agent
-
-    async def call(self, arguments: JsonObject, request: StepRequested, progress: Progress) -> Any:
-        return await self.agent.execute(request.model_copy(update={"input": arguments}), progress)
-
-
-def native_tool(name: str, settings: Settings) -> NativeTool:
-    """Raises `AgentFailure` with the code TOOL_ERROR if there is none of that name."""
-    function = _function(name)
-    return NativeTool(inspect.getdoc(function) or "", parameters_schema(function), _agent(name, function, settings))
+    async def execute(self, request: StepRequested, progress: Progress) -> Any:
+        if self._takes_key and isinstance(request.input, dict):
+            request = request.model_copy(update={"input": {**request.input, KEY: request.run_id}})
+        return await super().execute(request, progress)
 
 
 def native_tools(now: float) -> list[AgentRegistered]:
@@ -90,9 +127,12 @@ def native_tools(now: float) -> list[AgentRegistered]:
 
 
 def parameters_schema(function: Callable[..., Any]) -> JsonObject:
-    """JSON Schema of a tool's arguments, from its signature."""
+    """JSON Schema of a tool's arguments, from its signature; what the runner fills is left out."""
     adapter: TypeAdapter[Any] = TypeAdapter(cast(Any, function))
-    return adapter.json_schema()
+    schema = adapter.json_schema()
+    if schema.get("properties", {}).pop(KEY, None) is not None:
+        schema["required"] = [name for name in schema.get("required", ()) if name != KEY]
+    return schema
 
 
 def _called_by_name(name: str, function: Callable[..., Any]) -> Callable[[Any, JsonObject], Any]:

@@ -1,4 +1,4 @@
-"""Agents by kind. A new kind gets its module here and its line in `MAKERS`."""
+"""Agents by kind. A new kind gets its module here and its line in `MAKERS`; `llm`, which needs tools, is the registry's."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,16 +7,14 @@ from handrail_runtime.settings import Settings
 
 from handrail_agent_runner.agents.base import Agent, AgentFailure
 from handrail_agent_runner.agents.http import make_http_agent
-from handrail_agent_runner.agents.llm import make_llm_agent
 from handrail_agent_runner.agents.python import make_python_agent
 from handrail_agent_runner.agents.scripted import make_scripted_agent
 
 Maker = Callable[[AgentRegistered, Settings], Agent]
 MAKERS: Mapping[str, Maker] = {
     "http": make_http_agent,
-    "llm": make_llm_agent,
     "python": make_python_agent,
     "scripted": make_scripted_agent,
 }
 
-__all__ = ["MAKERS", "Agent", "AgentFailure"]
+__all__ = ["MAKERS", "Agent", "AgentFailure", "Maker"]

@@ -21,7 +21,7 @@ from jsonschema.exceptions import SchemaError
 from pydantic import ValidationError
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress, refused
-from handrail_agent_runner.tools import NativeTool, native_tool
+from handrail_agent_runner.tools import Tool, Toolbox
 
 if TYPE_CHECKING:  # see _import
     from openai import AsyncOpenAI
@@ -41,11 +41,12 @@ TOLD_BYTES = 20_000
 class LlmAgent:
     inline = None
 
-    def __init__(self, name: str, config: LlmConfig, settings: Settings) -> None:
+    def __init__(self, name: str, config: LlmConfig, settings: Settings, toolbox: Toolbox) -> None:
         self._name, self._config, self._settings = name, config, settings
         self._limit = settings.result_limit_bytes
         self._clients: list[AsyncOpenAI] = []
-        self._tools: dict[str, NativeTool] = {tool: native_tool(tool, settings) for tool in config.tools}
+        self._toolbox = toolbox
+        self._tools: dict[str, Tool] = {}
         self._form = None if config.output_schema is None else Draft202012Validator(config.output_schema)
 
     async def close(self) -> None:
@@ -58,7 +59,6 @@ class LlmAgent:
         names = [self._config.model, *([self._config.fallback_model] if self._config.fallback_model else [])]
         return [model_of(name, self._config, self._settings, self._clients) for name in names]
 
-    @cached_property
     def _parameters(self) -> "ModelRequestParameters":
         from pydantic_ai.models import ModelRequestParameters
         from pydantic_ai.tools import ToolDefinition
@@ -83,6 +83,7 @@ class LlmAgent:
         await asyncio.to_thread(_import)
         from pydantic_ai.messages import ModelRequest
 
+        self._tools = {name: await self._toolbox.tool(name) for name in self._config.tools}
         instructions = self._config.instructions or None
         messages = conversation_of(request.input, instructions)
         most, corrections = request.max_iterations or self._config.max_iterations, CORRECTIONS
@@ -173,7 +174,7 @@ class LlmAgent:
         if self._config.max_tokens is not None:
             settings["max_tokens"] = self._config.max_tokens
         async with model_request_stream(
-            model, messages, model_settings=settings, model_request_parameters=self._parameters
+            model, messages, model_settings=settings, model_request_parameters=self._parameters()
         ) as stream:
             async for event in stream:
                 text = ""
@@ -352,7 +353,7 @@ def failure_of(agent: str, model: str, error: Exception) -> AgentFailure:
     return AgentFailure("AGENT_ERROR", f"{whose} failed: {type(error).__name__}: {error}", retryable=True)
 
 
-def make_llm_agent(registered: AgentRegistered, settings: Settings) -> LlmAgent:
+def make_llm_agent(registered: AgentRegistered, settings: Settings, toolbox: Toolbox) -> LlmAgent:
     try:
         config = LlmConfig.model_validate(registered.config)
         if config.output_schema is not None:
@@ -367,4 +368,4 @@ def make_llm_agent(registered: AgentRegistered, settings: Settings) -> LlmAgent:
         text = error.message if isinstance(error, SchemaError) else str(error)
         message = f"agent {registered.agent} can't be made: config.output_schema: {text}"
         raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
-    return LlmAgent(registered.agent, config, settings)
+    return LlmAgent(registered.agent, config, settings, toolbox)
