@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     runner_concurrency: int = Field(256, ge=1)
     result_limit_bytes: int = 256 * 1024
     offline_model_url: str = "http://127.0.0.1:8005/v1"
+    mcp_secrets: dict[str, str] = {}
     allow_private_networks: bool = True  # the embedded default runs its agents on this machine; production says false
 
     webhook_key: str = ""

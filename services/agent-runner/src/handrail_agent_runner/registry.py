@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from handrail_agent_runner.agents import MAKERS, Agent, AgentFailure, Maker
 from handrail_agent_runner.agents.api_call import ApiCall
 from handrail_agent_runner.agents.llm import make_llm_agent
+from handrail_agent_runner.mcp.servers import Announce, Servers
 from handrail_agent_runner.tools import Toolbox
 
 LATE_REGISTRATION_SECONDS = 2.0
@@ -28,16 +29,19 @@ class AgentsFileError(RuntimeFault):
 class Registry:
     """Agents by name; an agent is made when it is first needed, and again when its registration changes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, announce: Announce = lambda message: None) -> None:
         self._settings = settings
+        self.servers = Servers(settings, announce)
         self._registered: dict[str, AgentRegistered] = {}
         self._made: dict[str, Agent] = {}
         self._changed = asyncio.Event()
         self._api_call = ApiCall(settings)
-        self._toolbox = Toolbox(settings)
+        self._toolbox = Toolbox(settings, self.servers)
         self._makers: dict[str, Maker] = {**MAKERS, "llm": partial(make_llm_agent, toolbox=self._toolbox)}
 
     def add(self, registered: AgentRegistered) -> None:
+        if registered.kind in ("mcp", "mcp_state", "tool"):
+            self.servers.add(registered)
         self._made.pop(registered.agent, None)
         if registered.removed:
             self._registered.pop(registered.agent, None)

@@ -21,6 +21,7 @@ from jsonschema.exceptions import SchemaError
 from pydantic import ValidationError
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress, refused
+from handrail_agent_runner.mcp.descriptors import visible_name
 from handrail_agent_runner.tools import Tool, Toolbox
 
 if TYPE_CHECKING:  # see _import
@@ -83,7 +84,7 @@ class LlmAgent:
         await asyncio.to_thread(_import)
         from pydantic_ai.messages import ModelRequest
 
-        self._tools = {name: await self._toolbox.tool(name) for name in self._config.tools}
+        self._tools = {visible_name(name): await self._toolbox.tool(name, request) for name in self._config.tools}
         instructions = self._config.instructions or None
         messages = conversation_of(request.input, instructions)
         most, corrections = request.max_iterations or self._config.max_iterations, CORRECTIONS

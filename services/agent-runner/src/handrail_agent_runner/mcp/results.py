@@ -1,0 +1,71 @@
+"""A call of a server's tool, and what it comes to: an output, or a failure with a public code."""
+
+from typing import TYPE_CHECKING, Any
+
+from handrail_contracts.steps import StepRequested
+from handrail_contracts.tracing import traceparent
+
+from handrail_agent_runner.agents.base import AgentFailure, Progress
+from handrail_agent_runner.mcp.links import BUSY, LOST, REFUSED, UNREACHABLE
+
+if TYPE_CHECKING:  # importing it takes half a second
+    from mcp import Client, MCPError
+    from mcp_types import CallToolResult
+
+CONNECTION_CLOSED, INVALID_REQUEST, INVALID_PARAMS = -32000, -32600, -32602
+BROKEN = frozenset({UNREACHABLE, LOST, CONNECTION_CLOSED})
+"""After these, the connection is of no use any more."""
+
+
+KEY = "handrail/idempotency-key"
+"""In a call's `_meta`: the same for each attempt of a step."""
+
+
+async def ask(client: "Client", tool: str, request: StepRequested, progress: Progress) -> "CallToolResult":
+    """Not by `call_tool`, which holds the result to the server's own schema: its patterns could stop the whole runner."""
+    from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, RequestParamsMeta
+
+    async def tell(done: float, total: float | None, message: str | None) -> None:
+        progress("progress", {"done": done, "total": total, "message": message})
+
+    marks: Any = {KEY: request.run_id, "traceparent": traceparent(request.execution_id, request.event_id)}
+    meta: RequestParamsMeta = marks
+    params = CallToolRequestParams(name=tool, arguments=request.input, _meta=meta)
+    return await client.session.send_request(CallToolRequest(params=params), CallToolResult, progress_callback=tell)
+
+
+def is_forgotten(error: "MCPError") -> bool:
+    """Whether the server has forgotten the session, as after a restart: it has not done what it was asked."""
+    return error.code == INVALID_REQUEST and error.message == "Session terminated"
+
+
+def output_of(tool: str, result: "CallToolResult") -> Any:
+    """The structured content if there is any, else the text, else the parts as they are."""
+    texts = [part.text for part in result.content if part.type == "text"]
+    if result.is_error:
+        said = "\n".join(texts) or "it does not say why"
+        raise AgentFailure("TOOL_ERROR", f"tool {tool} failed: {said}", retryable=True)
+    if result.structured_content is not None:
+        return result.structured_content
+    if texts or not result.content:
+        return "\n".join(texts)
+    return [part.model_dump(mode="json", by_alias=True, exclude_none=True) for part in result.content]
+
+
+def failure_of(tool: str, error: "MCPError", *, repeatable: bool) -> AgentFailure:
+    """Where nobody knows whether a call took effect, it may be tried again only if the tool can bear that."""
+    said = error.message
+    match error.code:
+        case _ if error.code == UNREACHABLE or is_forgotten(error):
+            return AgentFailure("TOOL_ERROR", f"tool {tool} was not called: {said}", retryable=True)
+        case code if code in BROKEN:
+            message = f"tool {tool} did not answer, and nobody knows whether the call took effect: {said}"
+            return AgentFailure("TOOL_ERROR", message, retryable=repeatable)
+        case code if code == BUSY:
+            return AgentFailure("RATE_LIMIT", f"tool {tool} was not called: {said}", retryable=True)
+        case code if code == INVALID_PARAMS:
+            return AgentFailure("VALIDATION_ERROR", f"tool {tool} can't be called so: {said}", retryable=False)
+        case code if code == REFUSED:
+            return AgentFailure("TOOL_ERROR", f"tool {tool} was not called: {said}", retryable=False)
+        case _:
+            return AgentFailure("TOOL_ERROR", f"tool {tool} failed: {said}", retryable=repeatable)
