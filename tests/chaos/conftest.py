@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import support
 from chaos.load import Load
 from handrail.embedded.broker import EmbeddedBroker
 from handrail.embedded.database import EmbeddedDatabase
@@ -87,4 +88,6 @@ def _env(folder: Path, port: int) -> dict[str, str]:
         "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
         "HANDRAIL_WEBHOOK_KEY": "a key for tests",
         "PLANTED_MODEL_KEY": PLANTED_KEY,
+        "HANDRAIL_TEST_EFFECTS": url,
+        "PYTHONPATH": str(Path(support.__path__[0]) / "extension"),
     }

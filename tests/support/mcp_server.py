@@ -1,6 +1,6 @@
 """A server of tools that keeps what it did. With PYTHONPATH=tests:
 
-    python -m support.mcp_server --journal calls.jsonl --port 9100 [--token SECRET]
+    python -m support.mcp_server --journal calls.jsonl --port 9100 [--token SECRET] [--older]
     python -m support.mcp_server --journal calls.jsonl                              # on stdin and stdout
 
     record(text)        writes it down; not repeatable          look(text)      gives it back; changes nothing
@@ -120,17 +120,32 @@ def guarded(app: ASGIApp, token: str) -> ASGIApp:
     return door if token else app
 
 
+def older(app: ASGIApp) -> ASGIApp:
+    """As a server that has not heard of the newest protocol."""
+
+    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+        version = Request(scope).headers.get("mcp-protocol-version", "") if scope["type"] == "http" else ""
+        if version > "2025-12":
+            await PlainTextResponse("Unsupported protocol version", 400)(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return door
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A server of tools that keeps what it did.")
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--port", type=int)
     parser.add_argument("--token", default="")
+    parser.add_argument("--older", action="store_true", help="speak the protocol with sessions only")
     options = parser.parse_args()
     server = make_server(Journal(options.journal))
     if options.port is None:
         server.run("stdio")
     else:
         app = guarded(server.streamable_http_app(), options.token)
+        app = older(app) if options.older else app
         uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="error")
 
 

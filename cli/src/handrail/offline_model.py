@@ -3,7 +3,8 @@
     python -m handrail.offline_model --port 8005
 
 It answers by rules, or by a script: `POST /scripts/{model}` takes a list of replies, one for each call of that model in turn;
-the last is repeated. A reply may be slow, fail, break off or be no JSON. `GET /calls/{model}` tells what was asked.
+the last is repeated. With `?by=conversation` each conversation has its own place in the list: asked again, the model says
+again what it has said. A reply may be slow, fail, break off or be no JSON. `GET /calls/{model}` tells what was asked.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import uvicorn
@@ -55,17 +56,24 @@ class Call(BaseModel):
     stream: bool = False
 
 
+By = Literal["call", "conversation"]
+
+
 class Scripts:
     """Replies by model, and the calls that were made."""
 
     def __init__(self) -> None:
         self.replies: dict[str, list[Reply]] = {}
+        self.by: dict[str, By] = {}
         self.calls: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
 
     def reply(self, call: Call) -> Reply:
         script = self.replies.get(call.model)
         if not script:
             return by_rule(call)
+        if self.by[call.model] == "conversation":
+            said = len([message for message in call.messages if message["role"] == "assistant"])
+            return script[min(said, len(script) - 1)]
         return script.pop(0) if len(script) > 1 else script[0]
 
 
@@ -190,8 +198,8 @@ def application() -> FastAPI:
         return {"status": "ok"}
 
     @app.post("/scripts/{model}", status_code=204)
-    async def script(model: str, replies: list[Reply]) -> None:
-        scripts.replies[model] = replies
+    async def script(model: str, replies: list[Reply], by: By = "call") -> None:
+        scripts.replies[model], scripts.by[model] = replies, by
         scripts.calls[model].clear()
 
     @app.get("/calls/{model}")

@@ -48,7 +48,9 @@ class McpServerConfig(BaseModel):
         if self.transport == "http" and not (self.url or "").startswith(("http://", "https://")):
             raise ValueError("a server needs `url`, beginning with http:// or https://")
         if "@" in (self.url or "").partition("://")[2].partition("/")[0]:
-            raise ValueError("`url` must not hold a name and password: name the variable that holds them in `headers_env`")
+            raise ValueError(
+                "`url` must not hold a name and password: name the variable that holds them in `headers_env`"
+            )
         if self.transport == "http" and (self.command or self.env):
             raise ValueError("`command` and `env` are for the transport `stdio`")
         if self.transport == "stdio" and (self.url or self.token_env or self.headers_env):

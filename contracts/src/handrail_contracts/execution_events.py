@@ -12,7 +12,7 @@ from handrail_contracts.admission import Admission, AnyQueueEvent
 from handrail_contracts.envelope import ErrorInfo, JsonObject, Model
 from handrail_contracts.journal import Record
 from handrail_contracts.schedule_events import AnyScheduleEvent
-from handrail_contracts.steps import ModelCall
+from handrail_contracts.steps import ModelCall, ToolAsked, ToolResult
 from handrail_contracts.workflows import Parent
 
 
@@ -103,6 +103,19 @@ class ModelsCalled(ExecutionEvent):
     calls: tuple[ModelCall, ...]
 
 
+class StepAdvanced(ExecutionEvent):
+    """An agent's conversation has come further; a later attempt goes on from there. See `AgentAdvanced`."""
+
+    type: Literal["step.advanced"] = "step.advanced"
+    step_id: str
+    attempt: int
+    turn: int
+    holder: str
+    said: JsonObject | None = None
+    asked: tuple[ToolAsked, ...] = ()
+    result: ToolResult | None = None
+
+
 class StepRetryScheduled(ExecutionEvent):
     """The attempt failed and another will begin at `retry_at`."""
 
@@ -187,6 +200,7 @@ class StepSteered(ExecutionEvent):
     request_id: str
     by: str
     reason: str
+    data: Any = Field(None, description="of a retry: what the calls gave whose outcome nobody knew")
 
 
 class VersionChanged(ExecutionEvent):
@@ -239,6 +253,7 @@ AnyExecutionEvent = (
     | StepStarted
     | StepCompleted
     | ModelsCalled
+    | StepAdvanced
     | StepRetryScheduled
     | StepFailed
     | StepsSkipped

@@ -7,6 +7,36 @@ from pydantic import Field
 from handrail_contracts.envelope import ErrorInfo, ExecutionMessage, Identifier, JsonObject, Message, Model
 
 
+class ToolAsked(Model):
+    """A call of a tool that a model asked for. A `repeatable` one may be called again if nobody knows of its result."""
+
+    call_id: str
+    tool: str
+    repeatable: bool
+
+
+class ToolResult(Model):
+    """What a call of a tool gave, or why it gave nothing."""
+
+    call_id: str
+    content: Any = None
+    error: str = ""
+
+
+class Turn(Model):
+    """One turn of an agent's conversation with its model: what was asked of tools, and what they gave."""
+
+    holder: str = Field(description="who asked for it: runners that go on with one conversation have different names")
+    said: JsonObject = Field(description="the model's message, as the runner's library keeps it")
+    asked: tuple[ToolAsked, ...]
+    results: tuple[ToolResult, ...] = ()
+
+    def open(self) -> tuple[ToolAsked, ...]:
+        """The calls whose results nobody has told yet."""
+        known = {result.call_id for result in self.results}
+        return tuple(call for call in self.asked if call.call_id not in known)
+
+
 class StepRequested(ExecutionMessage):
     """Run one attempt of a step.
 
@@ -28,6 +58,7 @@ class StepRequested(ExecutionMessage):
     session_id: str | None = None
     timeout_seconds: float | None = Field(None, gt=0)
     max_iterations: int | None = None
+    turns: tuple[Turn, ...] = Field((), description="of the agent's conversation, from the attempts before")
 
 
 class ModelCall(Model):
@@ -56,6 +87,43 @@ class AgentExecuted(ExecutionMessage):
     error: ErrorInfo | None = None
     duration_ms: float = Field(0, ge=0)
     model_calls: tuple[ModelCall, ...] = ()
+
+
+class AgentAdvanced(ExecutionMessage):
+    """A conversation has come further: a model wants tools called (`said` and `asked`), or a tool has answered (`result`).
+
+    Said before the tools are called. Of two that follow the same turn, the first in the log's order counts: see `advanced`.
+    """
+
+    event_type: Literal["agent.advanced"] = "agent.advanced"
+    schema_version: Literal[1] = 1
+    step_id: Identifier
+    run_id: Identifier
+    attempt: int = Field(ge=1)
+    agent: str
+    turn: int = Field(ge=0)
+    holder: str
+    follows: str = Field("", description="the holder of the turn before")
+    said: JsonObject | None = None
+    asked: tuple[ToolAsked, ...] = ()
+    result: ToolResult | None = None
+    model_calls: tuple[ModelCall, ...] = ()
+
+
+def advanced(turns: tuple[Turn, ...], message: AgentAdvanced) -> tuple[Turn, ...] | None:
+    """The turns with what the message adds; none if it does not go on from there and changes nothing."""
+    if message.said is not None:
+        before = turns[-1].holder if turns else ""
+        if message.turn != len(turns) or message.follows != before:
+            return None
+        return (*turns, Turn(holder=message.holder, said=message.said, asked=message.asked))
+    if message.result is None or message.turn >= len(turns):
+        return None
+    turn = turns[message.turn]
+    if all(call.call_id != message.result.call_id for call in turn.open()):
+        return None
+    done = turn.model_copy(update={"results": (*turn.results, message.result)})
+    return (*turns[: message.turn], done, *turns[message.turn + 1 :])
 
 
 class StepProgressed(ExecutionMessage):

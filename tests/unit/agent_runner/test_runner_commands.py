@@ -1,6 +1,7 @@
 """What the runner does with each record of its commands."""
 
 import pytest
+from handrail_agent_runner.conversation import Conversation
 from handrail_contracts import topics
 from handrail_contracts.codec import encode
 from handrail_contracts.ids import derive
@@ -112,10 +113,10 @@ async def test_what_is_no_command_is_set_aside_and_the_next_one_is_carried_out(
 
 async def test_progress_is_numbered_and_dropped_while_nothing_can_leave() -> None:
     world = World.new()
-    tell, count = world.runner._progress, [0]
-    tell(request(), count, "delta", {"content": "a"})
+    tell, conversation = world.runner._progress, Conversation(request())
+    tell(request(), conversation, "delta", {"content": "a"})
     world.answers.full = True
-    tell(request(), count, "delta", {"content": "b"})
+    tell(request(), conversation, "delta", {"content": "b"})
     world.answers.full = False
-    tell(request(), count, "delta", {"content": "c"})
+    tell(request(), conversation, "delta", {"content": "c"})
     assert [body["index"] for body in world.answers.bodies(topics.STEP_PROGRESSED)] == [0, 2]

@@ -20,9 +20,11 @@ from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.live import LiveTail
 from handrail_gateway.problems import unavailable
+from handrail_gateway.progress import ProgressLog
 from handrail_gateway.publisher import Publisher
 from handrail_gateway.waiting import Positions
 from handrail_runtime.service import Health
+from handrail_runtime.settings import Settings
 
 ISSUER, AUDIENCE, KID = "handrail-dev", "handrail", "k1"
 
@@ -148,7 +150,8 @@ class World:
         database: Any = self.database
         ends: Any = FakeEnds()
         positions, tail = Positions(database, 0.001), LiveTail(database, _no_broker)
-        self.gateway = Gateway(database, publisher, positions, ends, tail, mcp_hosts=self.mcp_hosts)
+        progress = ProgressLog(Settings())
+        self.gateway = Gateway(database, publisher, positions, ends, tail, progress, mcp_hosts=self.mcp_hosts)
         self.app = create_app(self.gateway, self.issuer.authenticator(), Health(), InFlight())
 
     async def _start(self) -> FakeProducer:

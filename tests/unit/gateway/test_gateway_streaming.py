@@ -41,6 +41,7 @@ EVENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "compensation.started": ({"outcome": "failed", "step_ids": ["a"]}, ["status"]),
     "signal.received": ({"signal": "paid", "data": 1, "by": "ada"}, []),
     "step.models_called": ({"step_id": "a", "attempt": 1, "calls": []}, []),
+    "step.advanced": ({"step_id": "a", "attempt": 1, "turn": 0, "holder": "x"}, []),
     "execution.completed": ({"result": {"ok": True}}, ["status", "complete"]),
     "execution.failed": ({"step_id": "a", "error": ERROR}, ["error", "status", "complete"]),
     "execution.cancelled": ({"by": "ada", "reason": "why not"}, ["status", "complete"]),
@@ -75,21 +76,30 @@ def test_a_frame_is_written_as_the_standard_says() -> None:
 
 def test_progress_has_the_shapes_of_the_seed() -> None:
     message = {"kind": "delta", "step_id": "agent", "execution_id": E, "data": {"content": "hi"}}
-    found = progress_frame(message)
+    found = progress_frame(message, 5)
     assert found is not None and (found.event, orjson.loads(found.data)) == (
         "delta",
         {"content": "hi", "step": "agent"},
     )
     assert found.position is None
-    assert progress_frame({"kind": "song", "data": {}}) is None
-    assert progress_frame({"kind": "delta", "data": "text"}) is None
+    assert progress_frame({"kind": "song", "data": {}}, 5) is None
+    assert progress_frame({"kind": "delta", "data": "text"}, 5) is None
 
 
 @pytest.mark.parametrize(
     ("text", "position"),
-    [("3.1", (3, 1)), ("0.0", (0, 0)), ("3", None), ("a.b", None), ("-1.0", None), ("1.1e9", None)],
+    [
+        ("3.1", ((3, 1), None)),
+        ("3.1~42", ((3, 1), 42)),
+        ("0.0", ((0, 0), None)),
+        ("3", None),
+        ("3.1~", None),
+        ("a.b", None),
+        ("-1.0", None),
+        ("1.1e9", None),
+    ],
 )
-def test_only_our_own_ids_are_understood(text: str, position: tuple[int, int] | None) -> None:
+def test_only_our_own_ids_are_understood(text: str, position: Any) -> None:
     assert parse_position(text) == position
 
 
@@ -210,9 +220,28 @@ class FakeReader:
         return {TopicPartition("execution.events", P): found} if found else {}
 
 
+@dataclass
+class Heard:
+    """The log of progress: one word for each offset."""
+
+    words: list[str] = field(default_factory=list)
+
+    async def between(self, execution_id: str, start: int | None, since: float, end: int) -> list[Frame]:
+        return [delta(offset, word) for offset, word in enumerate(self.words[:end]) if offset >= (start or 0)]
+
+    async def close(self) -> None: ...
+
+
+def delta(offset: int, word: str) -> Frame:
+    found = progress_frame({"kind": "delta", "step_id": "a", "data": {"content": word}}, offset + 1)
+    assert found is not None
+    return found
+
+
 def stream(log: Log, tail: LiveTail, position: tuple[int, int] = START, **more: Any) -> ExecutionStream:
     caller = Caller("ada", "acme", "apollo", more.pop("expires_at", 2**40))
-    return ExecutionStream(log.database, Positions(log.database, 0.001), tail, caller, E, position, **more)
+    missed = more.pop("missed", Heard())
+    return ExecutionStream(log.database, Positions(log.database, 0.001), tail, missed, caller, E, position, **more)
 
 
 async def drain(frames: AsyncIterator[Frame]) -> list[str]:
@@ -240,9 +269,9 @@ async def test_resuming_anywhere_gives_the_rest_exactly_once(at: int) -> None:
     for kind in STORY:
         log.tell(kind)
     log.project()
-    position = parse_position(ALL[at])
-    assert position is not None
-    assert await drain(stream(log, log.tail(), position).frames()) == ALL[at + 1 :]
+    found = parse_position(ALL[at])
+    assert found is not None
+    assert await drain(stream(log, log.tail(), found[0]).frames()) == ALL[at + 1 :]
 
 
 @pytest.mark.parametrize("projected", range(6))
@@ -350,4 +379,40 @@ async def test_a_stream_ends_with_its_reason(how: str, reason: str) -> None:
         while True:
             await anext(frames)
     assert ours.reason == reason
+    await tail.close()
+
+
+@pytest.mark.parametrize("heard", [None, 0, 2, 4])
+@pytest.mark.parametrize("joined", [0, 3, 5])
+async def test_words_told_before_it_joined_are_told_once_and_in_order(heard: int | None, joined: int) -> None:
+    """It joins a tail that has come to word `joined`; the client has heard the first `heard`."""
+    log, words = Log(), [f"w{number}" for number in range(6)]
+    log.claim()
+    log.tell("execution.started")
+    tail = log.tail()
+    other = tail.subscribe("other")
+    await until(lambda: tail._next.get(P, 0) == len(log.records))
+    tail._progress[P] = joined
+    log.project()
+    ours = stream(log, tail, progress=heard, missed=Heard(words))
+    told: list[Frame] = []
+
+    async def listen() -> None:
+        async for found in ours.frames():
+            told.append(found)
+
+    listening = asyncio.create_task(listen())
+    await until(lambda: bool(told))
+    await asyncio.sleep(0.01)
+    (subscription,) = tail._subscriptions[E.encode()]
+    for offset in range(max(0, joined - 1), len(words)):
+        subscription.put(Said([delta(offset, words[offset])], 1))
+    log.tell("execution.completed")
+    log.project()
+    await asyncio.wait_for(listening, 5)
+    assert [orjson.loads(found.data)["content"] for found in told if found.event == "delta"] == words[heard or 0 :]
+    *_, last = told
+    assert last.encode().startswith(b"id: 2.1~6\n")
+    assert parse_position("2.1~6") == ((2, 1), 6)
+    tail.unsubscribe(other)
     await tail.close()

@@ -11,7 +11,7 @@ from handrail_runtime.errors import Fenced, Unavailable
 from handrail_runtime.settings import Settings
 from handrail_runtime.writer import Parcel, Writer, deliver
 
-from handrail_agent_runner.attempt import SOURCE
+from handrail_agent_runner.conversation import SOURCE
 
 RETRY_SECONDS = 1.0
 

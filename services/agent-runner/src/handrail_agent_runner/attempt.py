@@ -15,9 +15,9 @@ from handrail_runtime.writer import Parcel
 
 from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import InlineFunction, Progress
+from handrail_agent_runner.conversation import SOURCE, Overtaken
 from handrail_agent_runner.registry import Registry
 
-SOURCE = "/handrail/agent-runner"
 HoldBack = Callable[[StepRequested], Awaitable[None]]
 ENVELOPE_BYTES = 4096
 """What an answer may weigh besides its output."""
@@ -49,7 +49,10 @@ def carry_out_inline(function: InlineFunction, request: StepRequested) -> Outcom
 async def carry_out(
     registry: Registry, request: StepRequested, progress: Progress, hold_back: HoldBack | None = None
 ) -> Outcome:
-    """Never raises, except `CancelledError` when the caller itself is cancelled. `hold_back` returns once it may begin."""
+    """Never raises, except `Overtaken`, and `CancelledError` when the caller itself is cancelled.
+
+    `hold_back` returns once it may begin.
+    """
     began = time.perf_counter()
     limit = asyncio.timeout(request.timeout_seconds)
     try:
@@ -58,6 +61,8 @@ async def carry_out(
             if hold_back is not None:
                 await hold_back(request)
             output = await agent.execute(request, progress)
+    except Overtaken:
+        raise
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():

@@ -50,6 +50,13 @@ class Registry:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def own(self, entries: list[AgentRegistered]) -> list[AgentRegistered]:
+        """Entries of the operator's file, as everybody may know them. Raises `AgentsFileError` for a mistaken server."""
+        try:
+            return [self.servers.own(entry) if entry.kind == "mcp" else entry for entry in entries]
+        except ValueError as error:
+            raise AgentsFileError(f"the agents file {self._settings.agents_file}: {error}") from error
+
     def registered(self, name: str) -> AgentRegistered | None:
         return self._registered.get(name)
 

@@ -36,7 +36,8 @@ from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.answered import Answered, attempt_key
 from handrail_agent_runner.answers import Answers
-from handrail_agent_runner.attempt import SOURCE, Outcome, answer_of, carry_out, carry_out_inline, progress_of
+from handrail_agent_runner.attempt import Outcome, answer_of, carry_out, carry_out_inline, progress_of
+from handrail_agent_runner.conversation import SOURCE, Conversation, ConversationLog, Overtaken
 from handrail_agent_runner.limits import Limits, RateLimit
 from handrail_agent_runner.ownership import GROUP, Ownership
 from handrail_agent_runner.registry import Registry
@@ -50,6 +51,7 @@ COMMIT_SECONDS = 1.0
 COMMIT_AGAIN_SECONDS = 3600.0  # the broker forgets positions that nobody repeats
 LET_GO_SECONDS = 3.0
 RETRY_SECONDS = 0.5
+OVERTAKEN_SECONDS = 15.0
 MOST_HELD = 5_000
 """Attempts that wait for their agent's rate limit; past that nothing new is taken until some have gone."""
 
@@ -68,12 +70,14 @@ class Runner:
     def __init__(self, settings: Settings, health: Health, registry: Registry) -> None:
         self._settings, self._health, self._registry = settings, health, registry
         self._answers = Answers(settings)
+        self._conversations = ConversationLog(settings, self._answers.publish)
         self._answered = Answered()
         self._fences = Fences({})
         self._ownership = Ownership(settings, self._let_go)
         self._reader: Reader | None = None
         self._positions: Positions | None = None
         self._watermarks: dict[int, Watermark] = {}
+        self._begun_before: dict[int, int] = {}
         self._stopped: dict[int, str] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._limits = Limits()
@@ -107,6 +111,7 @@ class Runner:
         if self._commit_task is not None:
             await asyncio.gather(self._commit_task, return_exceptions=True)
         await self._answers.close()
+        await self._conversations.close()
         await self._ownership.stop()
         for client in (self._reader, self._positions):
             if client is not None:
@@ -146,7 +151,8 @@ class Runner:
             starts, stopped = await find_starts(self._reader, self._positions, new)
             await learn_answers(self._settings, starts, self._answered)
             for partition, start in starts.items():
-                self._watermarks[partition] = Watermark(start)
+                self._watermarks[partition] = Watermark(start.offset)
+                self._begun_before[partition] = start.end
             for partition, reason in stopped.items():
                 self._stop_partition(partition, reason)
         await self._assign()
@@ -262,7 +268,8 @@ class Runner:
                 continue
             outcome = self._run_inline(request)
             if outcome is None:
-                self._launch(request, partial(watermark.finish, record.offset))
+                taken_over = record.offset < self._begun_before.get(record.partition, 0)
+                self._launch(request, partial(watermark.finish, record.offset), record.partition, taken_over)
             else:
                 parcels.append(self._answer(request, outcome))
                 finish = partial(watermark.finish, record.offset)
@@ -320,9 +327,10 @@ class Runner:
             return None
         return carry_out_inline(agent.inline, request)
 
-    def _launch(self, request: StepRequested, finish: Finish) -> None:
+    def _launch(self, request: StepRequested, finish: Finish, partition: int, taken_over: bool) -> None:
         key = attempt_key(request.run_id, request.attempt)
-        task = asyncio.create_task(self._run(request, key, finish), name=key)
+        conversation = Conversation(request, self._conversations, taken_over=taken_over)
+        task = asyncio.create_task(self._run(request, key, finish, conversation, partition), name=key)
         self._running.add(task)
         IN_FLIGHT.set(len(self._running))
         task.add_done_callback(self._landed)
@@ -356,24 +364,47 @@ class Runner:
                 self._held -= 1
                 HELD.set(self._held)
 
-    async def _run(self, request: StepRequested, key: str, finish: Finish) -> None:
-        outcome = await carry_out(
-            self._registry, request, Progress(partial(self._progress, request, [0])), self._hold_back
-        )
-
+    async def _run(
+        self, request: StepRequested, key: str, finish: Finish, conversation: Conversation, partition: int
+    ) -> None:
         def arrived() -> None:
             finish()
             self._answered.answer(key)
 
-        self._answers.publish([self._answer(request, outcome)], arrived)
+        progress = Progress(partial(self._progress, request, conversation), conversation)
+        try:
+            outcome = await carry_out(self._registry, request, progress, self._hold_back)
+        except Overtaken:
+            await self._leave_to_other(request, key, finish, conversation, partition)
+        else:
+            self._answers.publish([self._answer(request, outcome)], arrived)
+
+    async def _leave_to_other(
+        self, request: StepRequested, key: str, finish: Finish, conversation: Conversation, partition: int
+    ) -> None:
+        """Somebody else is at it. Whose partition it still is goes on in his place should he fall silent."""
+        log.warning("conversation_overtaken", execution_id=request.execution_id, step=request.step_id)
+        await asyncio.sleep(OVERTAKEN_SECONDS)
+        if partition not in self._watermarks:
+            self._answered.abandon(key)
+            return
+        await conversation.read_back()
+        if conversation.answered:
+            finish()
+            self._answered.answer(key)
+        else:
+            await self._run(
+                request, key, finish, Conversation(request, self._conversations, taken_over=True), partition
+            )
 
     def _answer(self, request: StepRequested, outcome: Outcome) -> Parcel:
         DURATIONS[outcome.status].observe(outcome.seconds)
         return answer_of(request, outcome, self._settings.result_limit_bytes)
 
-    def _progress(self, request: StepRequested, count: list[int], kind: str, data: JsonObject) -> None:
+    def _progress(self, request: StepRequested, conversation: Conversation, kind: str, data: JsonObject) -> None:
         """Best effort: while answers can't leave, progress is not kept."""
-        index, count[0] = count[0], count[0] + 1
+        index = conversation.next_index
+        conversation.next_index += 1
         if not self._answers.full:
             self._answers.publish([progress_of(request, index, kind, data)], lambda: None)
 

@@ -1,6 +1,7 @@
 """Taking partitions of commands over: where to go on, and what was answered already."""
 
 import time
+from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 from handrail_contracts import topics
@@ -12,14 +13,20 @@ from handrail_runtime.reader import Reader
 from handrail_runtime.settings import Settings
 
 from handrail_agent_runner.answered import CAPACITY, Answered, attempt_key
+from handrail_agent_runner.conversation import CLOCKS_APART_MS
 
-CLOCKS_APART_MS = 5_000
-"""How far the clocks of those who request and those who answer may differ."""
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to go on. Commands before `end` may have been begun by the runner before."""
+
+    offset: int
+    end: int
 
 
 async def find_starts(
     reader: Reader, positions: Positions, partitions: set[int]
-) -> tuple[dict[int, int], dict[int, str]]:
+) -> tuple[dict[int, Start], dict[int, str]]:
     """Where to go on, and the reason for each partition where nobody can: it is never reset by itself."""
     tps = [TopicPartition(topics.STEP_REQUESTED, p) for p in sorted(partitions)]
     begins, ends = await reader.begin_offsets(tps), await reader.end_offsets(tps)
@@ -28,7 +35,7 @@ async def find_starts(
     for tp in tps:
         start = committed.get(tp, begins[tp])
         if begins[tp] <= start <= ends[tp]:
-            starts[tp.partition] = start
+            starts[tp.partition] = Start(start, ends[tp])
         else:
             stopped[tp.partition] = out_of_range(tp.partition, start, f"holds offsets {begins[tp]} to {ends[tp]}")
     return starts, stopped
@@ -42,7 +49,7 @@ def out_of_range(partition: int, start: int, found: str) -> str:
     )
 
 
-async def learn_answers(settings: Settings, starts: dict[int, int], answered: Answered) -> None:
+async def learn_answers(settings: Settings, starts: dict[int, Start], answered: Answered) -> None:
     """What was answered since the oldest command that will be read again, the latest `CAPACITY` answers at most."""
     reader = await Reader.start(settings, "handrail-agent-runner-recent")
     try:
@@ -62,15 +69,16 @@ async def learn_answers(settings: Settings, starts: dict[int, int], answered: An
 
 def _learn(value: bytes | None, answered: Answered) -> None:
     try:
-        answer: AgentExecuted = decode(topics.AGENT_EXECUTED, value)
+        message = decode(topics.AGENT_EXECUTED, value)
     except DecodeError:
         return
-    answered.learn(attempt_key(answer.run_id, answer.attempt))
+    if isinstance(message, AgentExecuted):
+        answered.learn(attempt_key(message.run_id, message.attempt))
 
 
-async def _oldest_uncommitted(reader: Reader, starts: dict[int, int]) -> int | None:
+async def _oldest_uncommitted(reader: Reader, starts: dict[int, Start]) -> int | None:
     """Time stamp in milliseconds; none if nothing will be read again."""
-    tps = {TopicPartition(topics.STEP_REQUESTED, p): start for p, start in starts.items()}
+    tps = {TopicPartition(topics.STEP_REQUESTED, p): start.offset for p, start in starts.items()}
     ends = await reader.end_offsets(tps)
     waiting = {tp: start for tp, start in tps.items() if start < ends[tp]}
     if not waiting:

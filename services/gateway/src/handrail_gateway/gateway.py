@@ -15,6 +15,7 @@ from handrail_gateway.gate import caller_of
 from handrail_gateway.idempotency import RecentKeys
 from handrail_gateway.known import KnownWorkflows
 from handrail_gateway.live import LiveTail
+from handrail_gateway.progress import Missed, ProgressLog
 from handrail_gateway.publisher import Publisher
 from handrail_gateway.waiting import BrokerEnds, Positions, ReadYourWrites
 
@@ -26,6 +27,7 @@ class Gateway:
     positions: Positions
     ends: BrokerEnds
     tail: LiveTail
+    progress: Missed
     recent: RecentKeys = field(default_factory=RecentKeys)
     known: KnownWorkflows = field(default_factory=KnownWorkflows)
     webhook_key: str = ""
@@ -45,6 +47,7 @@ class Gateway:
             Positions(database),
             BrokerEnds.from_settings(settings),
             LiveTail.from_settings(database, settings),
+            ProgressLog(settings),
             webhook_key=settings.webhook_key,
             max_pending=settings.max_pending,
             mcp_hosts=tuple(host.strip() for host in settings.mcp_hosts.split(",") if host.strip()),
@@ -66,6 +69,7 @@ class Gateway:
 
     async def close(self) -> None:
         await self.tail.close()
+        await self.progress.close()
         await self.positions.close()
         await self.publisher.connection.close()
         await self.ends.connection.close()

@@ -19,7 +19,8 @@ from handrail_contracts.topics import EXECUTION_EVENTS, EXECUTION_PARTITIONS, ST
 from handrail_runtime import bus
 from handrail_runtime.settings import Settings
 
-from handrail_gateway.streaming import Frame, frames_of, progress_frame
+from handrail_gateway.progress import frame_of
+from handrail_gateway.streaming import Frame, frames_of
 from handrail_gateway.waiting import Fetch
 
 log = structlog.get_logger()
@@ -36,9 +37,13 @@ PROGRESS = [TopicPartition(STEP_PROGRESSED, partition) for partition in range(EX
 
 @dataclass(frozen=True, slots=True)
 class Tailing:
-    """From now on the subscription gets every record at or after `offset`; what is before is in the history."""
+    """From now on the subscription gets every record at or after `offset`; what is before is in the history.
+
+    Progress comes from `progress` on.
+    """
 
     offset: int
+    progress: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,7 @@ class LiveTail:
         self._database, self._start, self._begin, self._end, self._stop = database, start, begin, end, stop
         self._subscriptions: dict[bytes, set[Subscription]] = {}
         self._next: dict[int, int] = {}
+        self._progress: dict[int, int] = {}
         self._filters: dict[int, JournalFilter] = {}
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -125,10 +131,14 @@ class LiveTail:
         subscription = Subscription(execution_id, closed=self._closing)
         self._subscriptions.setdefault(execution_id.encode(), set()).add(subscription)
         if self._next:
-            subscription.put(Tailing(self._next[partition_of(execution_id, EXECUTION_PARTITIONS)]))
+            subscription.put(self._tailing(execution_id))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="live-tail")
         return subscription
+
+    def _tailing(self, execution_id: str) -> Tailing:
+        partition = partition_of(execution_id, EXECUTION_PARTITIONS)
+        return Tailing(self._next[partition], self._progress[partition])
 
     def unsubscribe(self, subscription: Subscription) -> None:
         key = subscription.execution_id.encode()
@@ -181,9 +191,10 @@ class LiveTail:
             self._next[place.partition] = offset
             reader.seek(place, offset)
         for place in PROGRESS:
+            self._progress[place.partition] = ends[place]
             reader.seek(place, ends[place])
         for subscription in self._everybody():
-            subscription.put(Tailing(self._next[partition_of(subscription.execution_id, EXECUTION_PARTITIONS)]))
+            subscription.put(self._tailing(subscription.execution_id))
 
     async def _tail(self, reader: Reader) -> None:
         idle_since: float | None = None
@@ -205,6 +216,8 @@ class LiveTail:
                 self._next[place.partition] = record.offset + 1
                 if self._filters[place.partition].take(record.offset, record.headers) is not Verdict.ACCEPTED:
                     continue
+            else:
+                self._progress[place.partition] = record.offset + 1
             listeners = self._subscriptions.get(record.key)
             if listeners and (said := _said(journal, record)) is not None:
                 for subscription in listeners:
@@ -212,13 +225,12 @@ class LiveTail:
 
 
 def _said(journal: bool, record: Any) -> Said | None:
+    if not journal:
+        found = frame_of(record)
+        return None if found is None else Said([found], len(record.value))
     try:
         body = orjson.loads(record.value)
-        if journal:
-            frames = list(frames_of(body["execution_id"], body["events"]))
-        else:
-            found = progress_frame(body)
-            frames = [] if found is None else [found]
+        frames = list(frames_of(body["execution_id"], body["events"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("live_record_unreadable", topic=record.topic, offset=record.offset, error=repr(error))
         return None

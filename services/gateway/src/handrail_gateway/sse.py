@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 import structlog
+from aiokafka.errors import KafkaError
 from handrail_contracts.ids import partition_of
 from handrail_contracts.topics import EXECUTION_EVENTS, EXECUTION_PARTITIONS
+from handrail_runtime.errors import Unavailable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -16,7 +18,8 @@ from handrail_gateway.auth import Caller
 from handrail_gateway.live import LiveTail, Said, Subscription, Tailing
 from handrail_gateway.metrics import STREAMS, STREAMS_ENDED
 from handrail_gateway.problems import Problem
-from handrail_gateway.streaming import Frame, frame, frames_of
+from handrail_gateway.progress import Missed
+from handrail_gateway.streaming import START, Frame, frame, frames_of
 from handrail_gateway.waiting import Fetch, Positions
 
 log = structlog.get_logger()
@@ -32,14 +35,20 @@ Position = tuple[int, int]
 
 @dataclass(slots=True)
 class ExecutionStream:
-    """Frames of one execution after `position`, until it ends, the client is too slow, or its token expires."""
+    """Frames of one execution after `position`, until it ends, the client is too slow, or its token expires.
+
+    Progress is told from `progress` on; of an execution that a client has not heard of, from `since` on.
+    """
 
     database: Fetch
     positions: Positions
     tail: LiveTail
+    missed: Missed
     caller: Caller
     execution_id: str
     position: Position
+    progress: int | None = None
+    since: float = 0.0
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     reason: str = "gone"
     clock: Callable[[], float] = time.time
@@ -58,19 +67,21 @@ class ExecutionStream:
 
     async def _live(self, subscription: Subscription) -> AsyncGenerator[Frame, None]:
         loop = asyncio.get_running_loop()
-        owed: int | None = None
+        owed: Tailing | None = None
         beat = loop.time() + self.heartbeat_seconds
         while not self._over(subscription):
             if loop.time() >= beat:
                 beat = loop.time() + self.heartbeat_seconds
                 yield frame("heartbeat", {"execution_id": self.execution_id})
             elif owed is not None:
-                if await self._projected(owed, min(PROJECTION_SECONDS, beat - loop.time())):
-                    owed = None
+                if await self._projected(owed.offset, min(PROJECTION_SECONDS, beat - loop.time())):
+                    tailing, owed = owed, None
                     async for found in self._history():
                         yield found
+                    for found in self._fresh(await self._progress_before(tailing)):
+                        yield found
             elif isinstance(item := await subscription.get(max(0.0, beat - loop.time())), Tailing):
-                owed = item.offset
+                owed = item
             elif isinstance(item, Said):
                 for found in self._fresh(item.frames):
                     yield found
@@ -89,13 +100,28 @@ class ExecutionStream:
         return True
 
     def _fresh(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Those that the client does not have; moves `position` on."""
-        fresh = [found for found in frames if found.position is None or found.position > self.position]
-        for found in fresh:
-            self.position = found.position or self.position
+        """Those that the client does not have; moves `position` and `progress` on."""
+        fresh = []
+        for found in frames:
+            if found.progress is not None and found.progress > (self.progress or 0):
+                self.progress = found.progress
+                fresh.append(replace(found, position=self.position if self.position > START else None))
+            elif found.position is not None and found.position > self.position:
+                self.position = found.position
+                fresh.append(found if self.progress is None else replace(found, progress=self.progress))
         if any(found.event == "complete" for found in frames):  # even if the client has it already: nothing follows
             self.reason = "complete"
         return fresh
+
+    async def _progress_before(self, tailing: Tailing) -> list[Frame]:
+        """What the client has not heard, up to where the tail takes over. Best effort, as progress is."""
+        if self.reason == "complete" or (self.progress or 0) >= tailing.progress:
+            return []
+        try:
+            return await self.missed.between(self.execution_id, self.progress, self.since, tailing.progress)
+        except (KafkaError, Unavailable, TimeoutError) as error:
+            log.warning("progress_missed", execution_id=self.execution_id, error=repr(error))
+            return []
 
     async def _projected(self, offset: int, timeout: float) -> bool:
         """Whether everything before `offset` is in the history by now."""

@@ -1,7 +1,8 @@
 """From history to what a stream says: pure, so a replayed stream and a live one are the same bytes.
 
 An event of the history with number `n` gives frames with the ids `<n>.0`, `<n>.1`, ...: `Last-Event-ID` names the last
-frame that a client has, and the frames after it are what it has missed.
+frame that a client has, and the frames after it are what it has missed. Once a client has heard of progress, its ids say
+`<n>.<k>~<p>`, with the place in the log of progress that it has come to.
 """
 
 import re
@@ -17,19 +18,26 @@ Said = tuple[str, Json]
 START = (0, -1)
 TERMINAL = frozenset({"completed", "failed", "cancelled", "timeout"})
 _PROGRESS = {"delta": "delta", "tool_call": "tool_call", "tool_result": "tool_result", "progress": "status"}
-_POSITION = re.compile(r"(\d{1,9})\.(\d{1,9})")
+_POSITION = re.compile(r"(\d{1,9})\.(\d{1,9})(?:~(\d{1,18}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One server-sent event. `position` is None for what cannot be resumed: progress, heartbeats, `connected`."""
+    """One server-sent event. `position` is None for what cannot be resumed: heartbeats, `connected`.
+
+    `progress` is the place in the log of progress behind it.
+    """
 
     event: str
     data: bytes
     position: tuple[int, int] | None = None
+    progress: int | None = None
 
     def encode(self) -> bytes:
-        head = b"" if self.position is None else b"id: %d.%d\n" % self.position
+        head = b""
+        if self.position is not None:
+            told = b"" if self.progress is None else b"~%d" % self.progress
+            head = b"id: %d.%d%s\n" % (*self.position, told)
         return b"%sevent: %s\ndata: %s\n\n" % (head, self.event.encode(), self.data)
 
 
@@ -37,10 +45,12 @@ def frame(event: str, data: Json) -> Frame:
     return Frame(event, orjson.dumps(data))
 
 
-def parse_position(text: str) -> tuple[int, int] | None:
-    """The place that a `Last-Event-ID` names; None if it is none of ours."""
+def parse_position(text: str) -> tuple[tuple[int, int], int | None] | None:
+    """The place that a `Last-Event-ID` names, in the history and in progress; None if it is none of ours."""
     match = _POSITION.fullmatch(text.strip())
-    return None if match is None else (int(match[1]), int(match[2]))
+    if match is None:
+        return None
+    return (int(match[1]), int(match[2])), None if match[3] is None else int(match[3])
 
 
 def frames_of(execution_id: str, events: Iterable[Json]) -> Iterator[Frame]:
@@ -50,15 +60,15 @@ def frames_of(execution_id: str, events: Iterable[Json]) -> Iterator[Frame]:
             yield Frame(name, orjson.dumps({"execution_id": execution_id, **data}), (event["n"], k))
 
 
-def progress_frame(message: Json) -> Frame | None:
+def progress_frame(message: Json, place: int) -> Frame | None:
     """What a running step tells before it ends; None for a kind that streams do not know."""
     name, data = _PROGRESS.get(message.get("kind", "")), message.get("data")
     if name is None or not isinstance(data, dict):
         return None
     step = {"step": message.get("step_id")}
     if name == "status":
-        return frame(name, {"execution_id": message.get("execution_id"), "status": "running", **step, "progress": data})
-    return frame(name, {**data, **step})
+        data = {"execution_id": message.get("execution_id"), "status": "running", "progress": data}
+    return Frame(name, orjson.dumps({**data, **step}), progress=place)
 
 
 def _say(event: Json) -> list[Said]:

@@ -264,6 +264,7 @@ EXECUTION_EVENTS = {
     "step.steered": _step_steered,
     "signal.received": _noted,
     "step.models_called": _noted,
+    "step.advanced": _noted,
     "schedule.set": _schedule_set,
     "schedule.fired": _schedule_fired,
     "schedule.run_ended": _noted,

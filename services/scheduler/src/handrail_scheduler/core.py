@@ -22,7 +22,7 @@ from handrail_contracts.execution_events import (
 )
 from handrail_contracts.journal import Record
 from handrail_contracts.schedule_events import EventMatched, ScheduleFired, ScheduleSet
-from handrail_contracts.steps import AgentExecuted
+from handrail_contracts.steps import AgentAdvanced, AgentExecuted
 from handrail_contracts.triggers import EVENT_PREFIX, SCHEDULE_PREFIX, EventReceived, ScheduleDefined
 from handrail_contracts.workflows import ChildEnded, WorkflowStarted
 from handrail_graph import ExpressionError, Graph
@@ -135,6 +135,8 @@ class SchedulerCore:
         match message:
             case AgentExecuted():
                 decide.answer(decision, message)
+            case AgentAdvanced():
+                decide.conversation_advanced(decision, message)
             case ApprovalDecided():
                 decide.decided(decision, message)
             case ChildEnded():

@@ -15,9 +15,10 @@ from handrail_contracts.execution_events import (
     ExecutionStarted,
     ExecutionTimedOut,
     ModelsCalled,
+    StepAdvanced,
     StepsRestored,
 )
-from handrail_contracts.steps import AgentExecuted
+from handrail_contracts.steps import AgentAdvanced, AgentExecuted, Turn, advanced
 from handrail_contracts.workflows import ChildEnded, Origin, WorkflowStarted
 from handrail_graph import ApprovalParameters, Graph, SignalParameters
 
@@ -25,7 +26,7 @@ from handrail_scheduler.advance import advance, enter
 from handrail_scheduler.decision import MOVING, Decision, Emit
 from handrail_scheduler.ending import attempt_failed, end, fail
 from handrail_scheduler.identifiers import gate_id
-from handrail_scheduler.state import Execution, Status, StepStatus
+from handrail_scheduler.state import UNDER_WAY, Execution, Status, StepStatus
 
 
 def start(decision: Decision, message: WorkflowStarted, version: int, admissions: tuple[Admission, ...]) -> None:
@@ -126,6 +127,19 @@ def answer(decision: Decision, message: AgentExecuted) -> None:
         error = message.error or ErrorInfo(code="AGENT_ERROR", message=f"agent {message.agent} failed and said nothing")
         attempt_failed(decision, message.step_id, error)
     advance(decision, (message.step_id,))
+
+
+def conversation_advanced(decision: Decision, message: AgentAdvanced) -> None:
+    """What a conversation has come to, if it goes on from where it is known to be; what it has cost counts in any case."""
+    step = decision.state.steps.get(message.step_id)
+    if step is None or message.run_id != decision.state.run_id(message.step_id):
+        return
+    if message.model_calls:
+        decision.say(ModelsCalled, step_id=message.step_id, attempt=message.attempt, calls=message.model_calls)
+    turns = tuple(Turn.model_validate(turn) for turn in decision.state.conversations.get(message.step_id, ()))
+    if step.status in UNDER_WAY and step.waits_for == "agent" and advanced(turns, message) is not None:
+        told = message.model_dump(include={"step_id", "attempt", "turn", "holder", "said", "asked", "result"})
+        decision.say(StepAdvanced, **told)
 
 
 def gave_too_much(decision: Decision, message: AgentExecuted | ChildEnded, error: ErrorInfo) -> None:

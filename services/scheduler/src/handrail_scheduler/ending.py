@@ -58,7 +58,7 @@ def fail(decision: Decision, step_id: str, error: ErrorInfo) -> None:
     if decision.state.status is Status.COMPENSATING:
         _say_failed(decision, step_id, error, "branch")
         return
-    then = _then(decision, step_id)
+    then = "wait" if error.code == "OUTCOME_UNKNOWN" else _then(decision, step_id)
     place = turn_of(step_id)
     if then == "end" and place is not None and _goes_on_around(decision, place[0]):
         _say_failed(decision, step_id, error, "branch")

@@ -4,7 +4,7 @@ A released branch is never edited: recorded journals fold to the same state in e
 """
 
 from datetime import datetime
-from typing import assert_never
+from typing import Any, assert_never
 
 from handrail_contracts.envelope import utc
 from handrail_contracts.execution_events import (
@@ -22,6 +22,7 @@ from handrail_contracts.execution_events import (
     ModelsCalled,
     SignalReceived,
     StatusChanged,
+    StepAdvanced,
     StepCompleted,
     StepFailed,
     StepRetryScheduled,
@@ -33,6 +34,7 @@ from handrail_contracts.execution_events import (
     VersionChanged,
 )
 from handrail_contracts.journal import Record
+from handrail_contracts.steps import ToolResult, Turn
 from handrail_graph import Graph, LoopParameters, Node, ParallelParameters, StepType, instance, turn_of
 
 from handrail_scheduler.state import SETTLED, Execution, Outcome, Status, Step, StepStatus, Turns
@@ -70,8 +72,11 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             for step_id in event.step_ids:
                 _stop_work(state, step_id, StepStatus.CANCELLED)
                 state.turns.pop(step_id, None)
+                state.conversations.pop(step_id, None)
         case ModelsCalled():
             pass
+        case StepAdvanced():
+            _advanced(state.conversations.setdefault(event.step_id, []), event)
         case StatusChanged():
             state.status = Status(event.status)
         case ExecutionPaused():
@@ -168,11 +173,19 @@ def _stop_work(state: Execution, step_id: str, status: StepStatus) -> Step:
     return step
 
 
+def _advanced(turns: list[dict[str, Any]], event: StepAdvanced) -> None:
+    if event.said is not None:
+        turns.append(Turn(holder=event.holder, said=event.said, asked=event.asked).model_dump())
+    elif event.result is not None:
+        _give(turns, event.turn, event.result)
+
+
 def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> None:
     step = state.steps[event.step_id]
     if step.waits_for == "signal":
         _take_signal(state, step.input)
     state.turns.pop(event.step_id, None)
+    state.conversations.pop(event.step_id, None)
     _stop_work(state, event.step_id, StepStatus.COMPLETED).output = event.output
     node = graph.nodes[event.step_id]
     _resolve_settled(graph, state, node, step)
@@ -220,6 +233,7 @@ def _step_failed(graph: Graph | None, state: Execution, event: StepFailed) -> No
     if status is StepStatus.BLOCKED:
         state.idle += 1
         return
+    state.conversations.pop(event.step_id, None)
     node = graph.nodes[event.step_id]
     error = event.error.model_dump()
     if event.then in ("continue", "catch"):
@@ -245,6 +259,8 @@ def _restored(graph: Graph, state: Execution, event: StepsRestored) -> None:
 
 def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
     _note_request(state, event.request_id)
+    if event.action == "retry":
+        _settle_calls(state.conversations.get(event.step_id), event)
     if event.action != "rewind":
         return
     for step_id in event.step_ids:
@@ -252,12 +268,30 @@ def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
         if attempt and turn_of(step_id) is None:
             state.attempts[step_id] = attempt
         state.turns.pop(step_id, None)
+        state.conversations.pop(step_id, None)
         state.failing.pop(step_id, None)
         state.failures.pop(step_id, None)
     gone = set(event.step_ids)
     state.failing = {parallel: said for parallel, said in state.failing.items() if said[0] not in gone}
     state.undoable = [step_id for step_id in state.undoable if step_id not in gone]
     count_edges(graph, state)
+
+
+def _settle_calls(turns: list[dict[str, Any]] | None, event: StepSteered) -> None:
+    """A person lets a conversation go on whose last calls have an outcome that nobody knows."""
+    if not turns:
+        return
+    unknown = f"nobody knows whether this took effect; {event.by or 'a person'} has looked and lets you go on"
+    why = f"{unknown}: {event.reason}" if event.reason else unknown
+    told = {"error": why} if event.data is None else {"content": event.data}
+    for call in Turn.model_validate(turns[-1]).open():
+        if not call.repeatable:
+            _give(turns, -1, ToolResult(call_id=call.call_id, **told))
+
+
+def _give(turns: list[dict[str, Any]], number: int, result: ToolResult) -> None:
+    turn = turns[number]
+    turns[number] = {**turn, "results": (*turn["results"], result.model_dump())}
 
 
 def count_edges(graph: Graph, state: Execution) -> None:

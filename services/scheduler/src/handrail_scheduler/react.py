@@ -25,7 +25,7 @@ from handrail_contracts.execution_events import (
 )
 from handrail_contracts.ids import derive
 from handrail_contracts.journal import Record
-from handrail_contracts.steps import StepRequested
+from handrail_contracts.steps import StepRequested, Turn
 from handrail_contracts.workflows import ChildEnded, LifecycleMetadata, Parent, WorkflowCompleted, WorkflowStarted
 from handrail_graph import AgentParameters, Graph, Node, StepType, SubWorkflowParameters, ToolParameters
 from handrail_runtime.machine.core import Kind, Outgoing
@@ -109,6 +109,7 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
         session_id=state.session_id,
         timeout_seconds=node.timeout_seconds,
         max_iterations=parameters.max_iterations if isinstance(parameters, AgentParameters) else None,
+        turns=tuple(Turn.model_validate(turn) for turn in state.conversations.get(node.id, ())),
     )
     return Outgoing(Kind.REQUEST, topics.STEP_REQUESTED, run, message)
 

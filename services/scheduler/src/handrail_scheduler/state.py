@@ -84,9 +84,10 @@ class Execution:
     `signals` are those that no step has taken yet, oldest first. `attempts` are those that a step had before the
     execution was rewound to a place before it. `failures` say what the failure of a step meant. `failing` says of a
     parallel step that waits for its other branches which step failed, and why. `undoable` are completed steps that can be
-    undone, oldest first. `queues` are those that it still has to be admitted by, the one that it has asked first;
-    `places` are those that it has asked, and whether it gives its place back while it waits. `requests` are the latest
-    controls that counted, so that none counts twice.
+    undone, oldest first. `conversations` are the turns of agents that talk to models, by step, as
+    `handrail_contracts.steps.Turn` has them. `queues` are those that it still has to be admitted by, the one that it has
+    asked first; `places` are those that it has asked, and whether it gives its place back while it waits. `requests` are
+    the latest controls that counted, so that none counts twice.
     """
 
     execution_id: str
@@ -115,6 +116,7 @@ class Execution:
     undoable: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
     parent: dict[str, Any] | None = None
+    conversations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     queues: list[dict[str, Any]] = field(default_factory=list)
     places: dict[str, bool] = field(default_factory=dict)
     stubs: dict[str, Any] = field(default_factory=dict)

@@ -88,6 +88,7 @@ def _steer(decision: Decision, message: ExecutionControlled, step_ids: tuple[str
         request_id=message.event_id,
         by=message.user_id,
         reason=message.reason,
+        data=message.data if message.action == "retry" else None,
     )
 
 

@@ -6,17 +6,19 @@ from typing import Any, Protocol
 from handrail_contracts.envelope import ErrorInfo, JsonObject
 from handrail_contracts.steps import ModelCall, StepRequested
 
+from handrail_agent_runner.conversation import Conversation
+
 InlineFunction = Callable[[Any, JsonObject], Any]
 
 
 class Progress:
     """Tells something before the end: kind (`delta`, `tool_call`, ...) and data. Best effort.
 
-    `model_calls` leave with the answer, whatever that is.
+    `model_calls` leave with the answer, whatever that is, or with the next turn of the `conversation`.
     """
 
-    def __init__(self, tell: Callable[[str, JsonObject], None]) -> None:
-        self._tell = tell
+    def __init__(self, tell: Callable[[str, JsonObject], None], conversation: Conversation | None = None) -> None:
+        self._tell, self.conversation = tell, conversation
         self.model_calls: list[ModelCall] = []
 
     def __call__(self, kind: str, data: JsonObject) -> None:

@@ -6,7 +6,7 @@ pydantic-ai speaks to the providers; the loop is ours, since every call is recor
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from handrail_contracts.agents import OFFLINE, LlmConfig
 from handrail_contracts.codec import first_mistake
-from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested
+from handrail_contracts.ids import derive
+from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested, ToolAsked, ToolResult
 from handrail_runtime.settings import Settings
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import ValidationError
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress, refused
+from handrail_agent_runner.agents.messages import arguments_of, conversation_of, corrections, heard, message_of, written
+from handrail_agent_runner.agents.words import Words
+from handrail_agent_runner.conversation import Conversation
 from handrail_agent_runner.mcp.descriptors import visible_name
 from handrail_agent_runner.tools import Tool, Toolbox
 
@@ -31,10 +35,10 @@ if TYPE_CHECKING:  # see _import
 
 FINAL = "final_answer"
 NO_KEY, SHORTEST_KEY = "none", 8
-DELTA_SECONDS = 0.02
-"""Words are gathered this long before they are told: order is kept, and a busy model does not flood the topic."""
 CORRECTIONS = 2
 """How often a model may correct an answer that does not fit its form."""
+MOST_BYTES = 512 * 1024
+"""What a conversation may hold of tool results: it travels with the step's next attempt."""
 TOLD_BYTES = 20_000
 """What is told of a tool's result on the way; the model sees all of it."""
 
@@ -85,11 +89,17 @@ class LlmAgent:
         from pydantic_ai.messages import ModelRequest
 
         self._tools = {visible_name(name): await self._toolbox.tool(name, request) for name in self._config.tools}
+        conversation = progress.conversation or Conversation(request)
+        await conversation.resume()
         instructions = self._config.instructions or None
         messages = conversation_of(request.input, instructions)
-        most, corrections = request.max_iterations or self._config.max_iterations, CORRECTIONS
-        for _ in range(most):
-            response = await self._ask(messages, progress)
+        for number, turn in enumerate(conversation.turns):
+            response = message_of(turn.said)
+            parts = await self._results(conversation, number, response, request, progress)
+            messages += [response, ModelRequest(parts=parts, instructions=instructions)]
+        most, chances = request.max_iterations or self._config.max_iterations, CORRECTIONS
+        for _ in range(most - len(conversation.turns)):
+            response = await self._ask(messages, progress, conversation)
             calls, final = response.tool_calls, self._final(response)
             if self._form is None and not calls:
                 return response.text or ""
@@ -97,10 +107,11 @@ class LlmAgent:
             if final is not None and not wrong:
                 return arguments_of(final)
             if final is None and calls:
-                parts = list(await asyncio.gather(*(self._use(call, request, progress) for call in calls)))
-            elif corrections:
-                corrections -= 1
-                parts = _corrections(wrong, final, calls)
+                await self._want(conversation, response, progress)
+                parts = await self._results(conversation, len(conversation.turns) - 1, response, request, progress)
+            elif chances:
+                chances -= 1
+                parts = corrections(wrong, final, calls)
             else:
                 message = f"agent {self._name} did not give an answer that fits its output_schema: {wrong}"
                 raise AgentFailure("AGENT_ERROR", message, retryable=True)
@@ -128,20 +139,24 @@ class LlmAgent:
 
     # --- the model --------------------------------------------------------------------------------------------------
 
-    async def _ask(self, messages: "Sequence[ModelMessage]", progress: Progress) -> "ModelResponse":
+    async def _ask(
+        self, messages: "Sequence[ModelMessage]", progress: Progress, conversation: Conversation
+    ) -> "ModelResponse":
         """The next answer, from the fallback model if the first fails in a way that may pass."""
         *others, last = self._models
         for model in others:
             try:
-                return await self._ask_one(model, messages, progress)
+                return await self._ask_one(model, messages, progress, conversation)
             except AgentFailure as failure:
                 if not failure.info.retryable:
                     raise
-        return await self._ask_one(last, messages, progress)
+        return await self._ask_one(last, messages, progress, conversation)
 
-    async def _ask_one(self, model: "Model", messages: "Sequence[ModelMessage]", progress: Progress) -> "ModelResponse":
+    async def _ask_one(
+        self, model: "Model", messages: "Sequence[ModelMessage]", progress: Progress, conversation: Conversation
+    ) -> "ModelResponse":
         began = time.perf_counter()
-        words = _Words(progress)
+        words = Words(progress, conversation)
         try:
             async with asyncio.timeout(self._config.timeout_seconds):
                 response = await self._stream(model, messages, words)
@@ -152,6 +167,7 @@ class LlmAgent:
             raise failure from error
         finally:
             words.flush()
+        words.end()
         progress.model_calls.append(_recorded(model, response, time.perf_counter() - began))
         return response
 
@@ -164,7 +180,7 @@ class LlmAgent:
                 message = message.replace(value, "***")
         return AgentFailure(info.code, message, retryable=info.retryable)
 
-    async def _stream(self, model: "Model", messages: "Sequence[ModelMessage]", words: "_Words") -> "ModelResponse":
+    async def _stream(self, model: "Model", messages: "Sequence[ModelMessage]", words: Words) -> "ModelResponse":
         from pydantic_ai.direct import model_request_stream
         from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
         from pydantic_ai.settings import ModelSettings
@@ -191,28 +207,74 @@ class LlmAgent:
 
     # --- tools ------------------------------------------------------------------------------------------------------
 
-    async def _use(self, call: "ToolCallPart", request: StepRequested, progress: Progress) -> "ModelRequestPart":
-        """What the model hears of a call; a mistake of its own is told to it, so that it can do better."""
-        from pydantic_ai.messages import ToolReturnPart
+    async def _want(self, conversation: Conversation, response: "ModelResponse", progress: Progress) -> None:
+        """Writes down what the model wants of tools, before they are called."""
+        asked = []
+        for call in response.tool_calls:
+            tool = self._tools.get(call.tool_name)
+            repeatable = tool is None or tool.repeatable
+            asked.append(ToolAsked(call_id=call.tool_call_id, tool=call.tool_name, repeatable=repeatable))
+        await conversation.asked(written(response), tuple(asked), progress.model_calls)
+        if conversation.weight > MOST_BYTES:
+            message = f"the conversation of agent {self._name} holds more than {MOST_BYTES} bytes of tool results"
+            raise AgentFailure("RESULT_TOO_LARGE", f"{message}; let tools give less", retryable=False)
 
+    async def _results(
+        self,
+        conversation: Conversation,
+        number: int,
+        response: "ModelResponse",
+        request: StepRequested,
+        progress: Progress,
+    ) -> "list[ModelRequestPart]":
+        """What the model hears of a turn's calls: those that nobody has carried out yet are carried out now."""
+        calls = {call.tool_call_id: call for call in response.tool_calls}
+        for asked in conversation.turns[number].open():
+            if await conversation.outcome_is_unknown(number, asked):
+                raise outcome_unknown(self._name, asked.tool, calls[asked.call_id])
+        open_calls = [calls[asked.call_id] for asked in conversation.turns[number].open()]
+        await asyncio.gather(*(self._use(conversation, number, call, request, progress) for call in open_calls))
+        return [heard(calls[result.call_id], result) for result in conversation.turns[number].results]
+
+    async def _use(
+        self, conversation: Conversation, number: int, call: "ToolCallPart", request: StepRequested, progress: Progress
+    ) -> None:
+        """A mistake of the model's own is told to it, so that it can do better."""
         name, known = call.tool_name, ", ".join(self._tools) or "none"
         progress(
             "tool_call", {"id": call.tool_call_id, "tool": name, "arguments": call.args_as_json_str()[:TOLD_BYTES]}
         )
+        keyed = request.model_copy(update={"run_id": derive(request.run_id, number, call.tool_call_id)})
         try:
             tool = self._tools.get(name)
             if tool is None:
                 raise AgentFailure("TOOL_ERROR", f"there is no tool {name!r}; there are: {known}", retryable=False)
-            result = await tool.call(arguments_of(call), request, progress)
-            content = orjson.dumps(result).decode()
-            if len(content) > self._limit:
-                raise AgentFailure("TOOL_ERROR", f"the result has more than {self._limit} bytes", retryable=False)
+            content = await tool.call(arguments_of(call), keyed, progress)
+            told = {"result": _checked(content, self._limit)}
+            result = ToolResult(call_id=call.tool_call_id, content=content)
         except Exception as error:
-            why = f"{error}"[:1000] or type(error).__name__
-            progress("tool_result", {"id": call.tool_call_id, "tool": name, "error": why})
-            return ToolReturnPart(tool_name=name, content=why, tool_call_id=call.tool_call_id, outcome="retried")
-        progress("tool_result", {"id": call.tool_call_id, "tool": name, "result": content[:TOLD_BYTES]})
-        return ToolReturnPart(tool_name=name, content=result, tool_call_id=call.tool_call_id)
+            told = {"error": f"{error}"[:1000] or type(error).__name__}
+            result = ToolResult(call_id=call.tool_call_id, **told)
+        progress("tool_result", {"id": call.tool_call_id, "tool": name, **told})
+        await conversation.gave(number, result)
+
+
+def _checked(content: Any, limit: int) -> str:
+    """What is told of a result. Raises `AgentFailure` if it is too large."""
+    text = orjson.dumps(content).decode()
+    if len(text) > limit:
+        raise AgentFailure("TOOL_ERROR", f"the result has more than {limit} bytes", retryable=False)
+    return text[:TOLD_BYTES]
+
+
+def outcome_unknown(agent: str, tool: str, call: "ToolCallPart") -> AgentFailure:
+    """For a person to settle: never a silent second call."""
+    message = (
+        f"agent {agent} has begun a call of {tool} that must not be made twice, and was cut off before its result was "
+        f"known. Look whether it took effect, then retry the step (with `data` if you know what the call gave) or skip it. "
+        f"Its arguments: {call.args_as_json_str()[:500]}"
+    )
+    return AgentFailure("OUTCOME_UNKNOWN", message, retryable=False)
 
 
 @cache
@@ -220,46 +282,6 @@ def _import() -> None:
     """Takes a second or two: in a thread, so that other agents go on."""
     import_module("pydantic_ai.direct")
     import_module("pydantic_ai.models.openai")
-
-
-class _Words:
-    """Gathers words for a moment and tells them in order."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._gathered: list[str] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self.length = 0
-
-    def add(self, text: str) -> None:
-        if not text:
-            return
-        self.length += len(text)
-        self._gathered.append(text)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(DELTA_SECONDS, self.flush)
-
-    def flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._gathered:
-            text, self._gathered = "".join(self._gathered), []
-            self._progress("delta", {"content": text})
-
-
-def _corrections(wrong: str, final: "ToolCallPart | None", calls: "Sequence[ToolCallPart]") -> "list[ModelRequestPart]":
-    """Every call has to be answered, or the provider refuses the conversation."""
-    from pydantic_ai.messages import ToolReturnPart, UserPromptPart
-
-    if final is None:
-        return [UserPromptPart(wrong)]
-    return [
-        ToolReturnPart(tool_name=call.tool_name, content=wrong, tool_call_id=call.tool_call_id, outcome="retried")
-        if call is final
-        else ToolReturnPart(tool_name=call.tool_name, content="not called", tool_call_id=call.tool_call_id)
-        for call in calls
-    ]
 
 
 def _recorded(model: "Model", response: "ModelResponse", seconds: float) -> ModelCall:
@@ -276,43 +298,6 @@ def _recorded(model: "Model", response: "ModelResponse", seconds: float) -> Mode
         seconds=seconds,
         tools=tuple(call.tool_name for call in response.tool_calls if call.tool_name != FINAL),
     )
-
-
-def conversation_of(given: Any, instructions: str | None) -> "list[ModelMessage]":
-    """What the model is told: of a chat what was said before in its session, then what is said now."""
-    from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
-
-    said: list[ModelMessage] = []
-    chat = isinstance(given, dict) and "current_message" in given
-    for entry in given.get("history") or () if chat else ():
-        text = prompt_of(entry.get("content") if isinstance(entry, dict) else entry)
-        if isinstance(entry, dict) and entry.get("role") == "assistant":
-            said.append(ModelResponse(parts=[TextPart(text)]))
-        else:
-            said.append(ModelRequest(parts=[UserPromptPart(text)], instructions=instructions))
-    prompt = prompt_of(given["current_message"] if chat else given)
-    return [*said, ModelRequest(parts=[UserPromptPart(prompt)], instructions=instructions)]
-
-
-def prompt_of(given: Any) -> str:
-    """What the model is told: text as it is, an object's `prompt` or `message` if that is all of it, else JSON."""
-    if isinstance(given, str):
-        return given
-    if isinstance(given, dict) and len(given) == 1:
-        for key in ("prompt", "message", "text", "input"):
-            if isinstance(given.get(key), str):
-                return str(given[key])
-    return orjson.dumps(given, option=orjson.OPT_INDENT_2).decode()
-
-
-def arguments_of(call: "ToolCallPart") -> dict[str, Any]:
-    """Raises `ValueError` if they are no JSON object."""
-    if isinstance(call.args, Mapping):
-        return dict(call.args)
-    found = orjson.loads(call.args or "{}")
-    if not isinstance(found, dict):
-        raise ValueError("arguments have to be an object")
-    return found
 
 
 def model_of(name: str, config: LlmConfig, settings: Settings, clients: "list[AsyncOpenAI]") -> "Model":

@@ -107,9 +107,7 @@ def compared(server: str, registration: str, offered: list[Descriptor], pinned: 
     """The pins that have to change for what is offered now. Those of an earlier registration count for nothing."""
     old = {pin.tool: pin for pin in pinned if pin.registration == registration}
     new = {
-        tool.name: Pin(
-            server, tool.name, registration, tool.hash, tool.description, tool.parameters, tool.repeatable
-        )
+        tool.name: Pin(server, tool.name, registration, tool.hash, tool.description, tool.parameters, tool.repeatable)
         for tool in offered
     }
     changes = [pin for name, pin in new.items() if name not in old]

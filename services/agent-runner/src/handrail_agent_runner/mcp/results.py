@@ -21,12 +21,12 @@ KEY = "handrail/idempotency-key"
 """In a call's `_meta`: the same for each attempt of a step."""
 
 
-async def ask(client: "Client", tool: str, request: StepRequested, progress: Progress) -> "CallToolResult":
+async def ask(client: "Client", tool: str, request: StepRequested, news: Progress) -> "CallToolResult":
     """Not by `call_tool`, which holds the result to the server's own schema: its patterns could stop the whole runner."""
     from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, RequestParamsMeta
 
-    async def tell(done: float, total: float | None, message: str | None) -> None:
-        progress("progress", {"done": done, "total": total, "message": message})
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        news("progress", {"done": progress, "total": total, "message": message})
 
     marks: Any = {KEY: request.run_id, "traceparent": traceparent(request.execution_id, request.event_id)}
     meta: RequestParamsMeta = marks
@@ -52,15 +52,23 @@ def output_of(tool: str, result: "CallToolResult") -> Any:
     return [part.model_dump(mode="json", by_alias=True, exclude_none=True) for part in result.content]
 
 
+def lost(tool: str, said: str, *, repeatable: bool) -> AgentFailure:
+    """Of a call that was made and has no answer: tried again if the tool can bear that, else settled by a person."""
+    message = f"tool {tool} did not answer ({said}), and nobody knows whether the call took effect"
+    if repeatable:
+        return AgentFailure("TOOL_ERROR", message, retryable=True)
+    look = "look whether it did, then retry the step, or skip it with the output that it should have"
+    return AgentFailure("OUTCOME_UNKNOWN", f"{message}; {look}", retryable=False)
+
+
 def failure_of(tool: str, error: "MCPError", *, repeatable: bool) -> AgentFailure:
-    """Where nobody knows whether a call took effect, it may be tried again only if the tool can bear that."""
+    """A JSON-RPC error in our codes."""
     said = error.message
     match error.code:
         case _ if error.code == UNREACHABLE or is_forgotten(error):
             return AgentFailure("TOOL_ERROR", f"tool {tool} was not called: {said}", retryable=True)
         case code if code in BROKEN:
-            message = f"tool {tool} did not answer, and nobody knows whether the call took effect: {said}"
-            return AgentFailure("TOOL_ERROR", message, retryable=repeatable)
+            return lost(tool, said, repeatable=repeatable)
         case code if code == BUSY:
             return AgentFailure("RATE_LIMIT", f"tool {tool} was not called: {said}", retryable=True)
         case code if code == INVALID_PARAMS:

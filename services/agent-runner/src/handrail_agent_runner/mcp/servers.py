@@ -1,6 +1,7 @@
 """The servers that are registered, their tools, and calling these."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from prometheus_client import Gauge
 from pydantic import ValidationError
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress
-from handrail_agent_runner.mcp.descriptors import SERVER, STATE, TOOL, Descriptor, Pin, compared
+from handrail_agent_runner.mcp.descriptors import SERVER, STATE, Descriptor, Pin, compared
 from handrail_agent_runner.mcp.links import Secrets, link, secrets_of
 from handrail_agent_runner.mcp.results import BROKEN, ask, failure_of, is_forgotten, output_of
 from handrail_agent_runner.mcp.session import Session, Unreachable
@@ -60,13 +61,18 @@ class Servers:
     # --- what is registered -----------------------------------------------------------------------------------------
 
     def own(self, entry: AgentRegistered) -> AgentRegistered:
-        """Of an entry of the operator's file, what everybody may know: a command stays in the file, and here."""
-        config = McpServerConfig.model_validate(entry.config)
+        """Of an entry of the operator's file, what everybody may know: a command stays in the file, and here.
+
+        Raises `ValueError` for a mistaken one.
+        """
+        config, name = _config(entry), entry.agent.removeprefix(SERVER)
+        if not re.fullmatch(r"mcp/[A-Za-z0-9][A-Za-z0-9._-]*", entry.agent):
+            raise ValueError(f"a server is named mcp/NAME, of letters, digits, '.', '_' and '-', not {entry.agent!r}")
         if config.transport != "stdio":
             return entry
         if not config.command:
-            raise ValueError("a server of the transport `stdio` needs `command`")
-        self._commands[entry.agent.removeprefix(SERVER)] = config
+            raise ValueError(f"server {name}: the transport `stdio` needs `command`")
+        self._commands[name] = config
         public = {"transport": "stdio", "timeout_seconds": config.timeout_seconds}
         return entry.model_copy(update={"config": public})
 
@@ -136,11 +142,9 @@ class Servers:
 
     def _make(self, name: str, registered: AgentRegistered) -> Server:
         try:
-            config = McpServerConfig.model_validate(registered.config)
-        except ValidationError as error:
-            place, why = first_mistake(error)
-            message = f"server {name} can't be used: config.{place}: {why}"
-            raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
+            config = _config(registered)
+        except ValueError as error:
+            raise AgentFailure("VALIDATION_ERROR", str(error), retryable=False) from error
         if config.transport == "stdio":
             if name not in self._commands or registered.organization_id:
                 message = f"server {name} is a command, and this runner's agents file does not name it"
@@ -275,6 +279,14 @@ class Servers:
                 await asyncio.wait_for(self._changed.wait(), left)
             except TimeoutError:
                 pass
+
+
+def _config(registered: AgentRegistered) -> McpServerConfig:
+    try:
+        return McpServerConfig.model_validate(registered.config)
+    except ValidationError as error:
+        place, why = first_mistake(error)
+        raise ValueError(f"server {registered.agent.removeprefix(SERVER)}: config.{place}: {why}") from error
 
 
 def _may_use(request: StepRequested, registered: AgentRegistered | None) -> bool:

@@ -116,9 +116,7 @@ class Session:
         self._lost.clear()
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(CONNECT_SECONDS):
-                client = await stack.enter_async_context(
-                    Client(self._link(), cache=None, message_handler=self._heard)
-                )
+                client = await stack.enter_async_context(Client(self._link(), cache=None, message_handler=self._heard))
                 await self._look(client)
             self._client, self._held = client, True
             self._say("")
@@ -161,6 +159,7 @@ class Session:
         while True:
             try:
                 async with client.listen(tools_list_changed=True) as news:
+                    self._changed.set()  # what changed before somebody listened
                     async for _ in news:
                         self._changed.set()
             except ListenNotSupportedError:

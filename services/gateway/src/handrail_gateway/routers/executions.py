@@ -320,13 +320,17 @@ async def stream_execution(
 ) -> Response:
     """The history, then what happens, until the execution ends. `Last-Event-ID` resumes: nothing missed, nothing twice."""
     text = header or last_event_id
-    position = parse_position(text) if text else START
-    if position is None:
+    place = parse_position(text) if text else (START, None)
+    if place is None:
         raise invalid("Last-Event-ID is none of ours.", [{"path": "header.Last-Event-ID", "message": "`<n>.<k>`"}])
+    position, progress = place
     found = await find(gateway, caller, execution_id)
     if text and found["status"] in TERMINAL and await _has_all(gateway, caller, found, position):
         return Response(status_code=204)
-    stream = ExecutionStream(gateway.database, gateway.positions, gateway.tail, caller, execution_id, position)
+    stream = ExecutionStream(
+        gateway.database, gateway.positions, gateway.tail, gateway.progress, caller, execution_id, position, progress,
+        since=0.0 if found["started_at"] is None else found["started_at"].timestamp(),
+    )  # fmt: skip
     return StreamResponse(stream, found["status"])
 
 

@@ -60,7 +60,7 @@ async def retry_execution(
     row = await _row(gateway, caller, execution_id)
     if row["status"] not in TERMINAL:
         step_id = body.step_id or retried(parsed(row["steps"]))
-        return await _steer(gateway, caller, row, "retry", body, key, step_id=step_id)
+        return await _steer(gateway, caller, row, "retry", body, key, step_id=step_id, data=body.data)
     if row["status"] == "completed":
         raise conflict("ALREADY_FINISHED", "The execution has completed: nothing failed. Rewind or fork it instead.")
     request = ForkRequest(step_id=body.step_id, reason=body.reason)

@@ -39,6 +39,7 @@ class StepRequest(ControlRequest):
 
 class RetryRequest(ControlRequest):
     step_id: str | None = Field(None, max_length=500, description="which step; without it, the one that can be retried")
+    data: Any = Field(None, description="after OUTCOME_UNKNOWN: what the call gave, for the model to go on with")
 
 
 class SkipRequest(StepRequest):
