@@ -6,6 +6,7 @@
     record(text)        writes it down; not repeatable          look(text)      gives it back; changes nothing
     slow(seconds)       takes that long                         fail(text)      says that it failed
     plain(text)         answers text only                       big(bytes)      answers so much
+    whoami(fails)       repeats the secret that it was given
     change(what)        another tool is now other than it was: `description`, `added`, `gone` or `before`
 
 Each call appends a line to the journal before it is answered: the tool, its arguments, its `_meta`, its Authorization.
@@ -70,6 +71,14 @@ def make_server(journal: Journal) -> MCPServer[Any]:
         await ctx.report_progress(1, 2, "half way")
         await asyncio.sleep(seconds)
         return {"slept": seconds}
+
+    @server.tool()
+    async def whoami(ctx: Context[Any, Any], fails: bool) -> dict[str, Any]:
+        """Gossips."""
+        known = (ctx.headers or {}).get("authorization") or os.environ.get("TOOLS_KEY", "nothing")
+        if fails:
+            raise ToolError(f"you are {known}")
+        return {"you": [known], known: 1}
 
     @server.tool()
     async def fail(ctx: Context[Any, Any], text: str) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from handrail_graph.regions import check_compensations, regions_of
 
 MAX_STEPS = 5000
 TOOL = "tool/"
-"""What the names of native tools begin with among the known agents."""
+"""What the names of tools begin with among the known agents."""
+NO_SERVER = "; register its server (PUT /api/v1/mcps/{0}), or see there what tools it has"
 RETRY_FIELDS = ("max_attempts", "backoff_seconds", "multiplier", "max_backoff_seconds", "jitter")
 
 
@@ -138,10 +139,12 @@ def _check_agents(drafts: list[Draft], known: Container[str] | None, problems: P
         if isinstance(parameters, AgentParameters) and parameters.agent and parameters.agent not in known:
             hint = closest(parameters.agent, names) or "; register it first (PUT /api/v1/agents/{name})"
             problems.add(draft.agent_path, "unknown_agent", f"there is no agent {shown(parameters.agent)}{hint}")
-        if isinstance(parameters, ToolParameters) and parameters.tool and ":" not in parameters.tool:
+        if isinstance(parameters, ToolParameters) and parameters.tool:
             tools = [name.removeprefix(TOOL) for name in names if str(name).startswith(TOOL)]
             if parameters.tool not in tools:
-                hint = closest(parameters.tool, tools) or f"; there are {', '.join(sorted(tools)) or 'none'}"
+                server, colon, _ = parameters.tool.partition(":")
+                others = f"; there are {', '.join(sorted(tools)) or 'none'}"
+                hint = closest(parameters.tool, tools) or (others if not colon else NO_SERVER.format(server))
                 where = draft.parameters_path or draft.path
                 problems.add(where, "unknown_tool", f"there is no tool {shown(parameters.tool)}{hint}")
 

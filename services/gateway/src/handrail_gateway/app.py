@@ -23,6 +23,7 @@ from handrail_gateway.routers import (
     builder,
     compat,
     executions,
+    mcps,
     operations,
     schedules,
     steering,
@@ -36,7 +37,7 @@ log = structlog.get_logger()
 
 VERSION = "0.1.0"
 MODULES = (
-    templates, builder, triggers, workflows, versions, steering, executions, approvals, agents, schedules, operations,
+    templates, builder, triggers, workflows, versions, steering, executions, approvals, agents, mcps, schedules, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
 BEAT_SECONDS = 5.0

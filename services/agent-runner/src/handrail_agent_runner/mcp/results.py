@@ -1,5 +1,6 @@
 """A call of a server's tool, and what it comes to: an output, or a failure with a public code."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from handrail_contracts.steps import StepRequested
@@ -21,12 +22,21 @@ KEY = "handrail/idempotency-key"
 """In a call's `_meta`: the same for each attempt of a step."""
 
 
+PROGRESS_SECONDS = 0.2
+"""What a tool says of its progress is told at most so often, however often it says something."""
+
+
 async def ask(client: "Client", tool: str, request: StepRequested, news: Progress) -> "CallToolResult":
     """Not by `call_tool`, which holds the result to the server's own schema: its patterns could stop the whole runner."""
     from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, RequestParamsMeta
 
+    told = 0.0
+
     async def tell(progress: float, total: float | None, message: str | None) -> None:
-        news("progress", {"done": progress, "total": total, "message": message})
+        nonlocal told
+        if time.monotonic() - told > PROGRESS_SECONDS:
+            told = time.monotonic()
+            news("progress", {"done": progress, "total": total, "message": (message or "")[:500]})
 
     marks: Any = {KEY: request.run_id, "traceparent": traceparent(request.execution_id, request.event_id)}
     meta: RequestParamsMeta = marks

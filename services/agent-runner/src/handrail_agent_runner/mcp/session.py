@@ -4,6 +4,7 @@ The SDK's client has to be left by the task that entered it, so a task of its ow
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -21,11 +22,13 @@ log = structlog.get_logger()
 
 CONNECT_SECONDS = 15.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
+STEADY_SECONDS = 30.0
+"""A connection that held so long is tried for again at once; one that comes and goes is tried for ever less often."""
 HURRY_SECONDS = 1.0
 """A caller does not wait for the pause to end, but no server is tried more often than this because of callers."""
 CHECK_SECONDS = 30.0
 """A connected server is asked for its tools so often, whether or not it says that they changed."""
-MOST_PAGES = 50
+MOST_PAGES, MOST_TOOLS = 50, 1_000
 
 Link = Callable[[], "AbstractAsyncContextManager[TransportStreams]"]
 Learn = Callable[[list[dict[str, Any]]], None]
@@ -42,7 +45,7 @@ class Session:
         self._name, self._link, self._learn, self._say = name, link, learn, say
         self._client: Client | None = None
         self._reason = "it was not tried yet"
-        self._tried, self._trying, self._held = float("-inf"), False, False
+        self._tried, self._trying = float("-inf"), False
         self._outcome: asyncio.Future[None] | None = None
         self._hurry, self._changed, self._lost = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._living: asyncio.Task[None] | None = None
@@ -101,7 +104,7 @@ class Session:
                 await self._hold()
             except Exception as error:
                 self._reason = reason_of(error)
-            if self._held:
+            if time.monotonic() - self._tried > STEADY_SECONDS:
                 pause = FIRST_PAUSE
             self._say(self._reason)
             self._settle()
@@ -112,13 +115,13 @@ class Session:
         """Connects, and returns or raises once the connection is lost."""
         from mcp import Client
 
-        self._held = False
         self._lost.clear()
+        self._changed.clear()
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(CONNECT_SECONDS):
                 client = await stack.enter_async_context(Client(self._link(), cache=None, message_handler=self._heard))
                 await self._look(client)
-            self._client, self._held = client, True
+            self._client = client
             self._say("")
             self._settle()
             listening = asyncio.create_task(self._listen(client), name=f"mcp-{self._name}-listens")
@@ -131,7 +134,6 @@ class Session:
     async def _stay(self, client: "Client") -> None:
         """Looks at the tools again whenever they have changed, and now and then."""
         while not self._lost.is_set():
-            self._changed.clear()
             waits = [asyncio.create_task(event.wait()) for event in (self._lost, self._changed)]
             try:
                 await asyncio.wait(waits, timeout=CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -139,6 +141,7 @@ class Session:
                 for wait in waits:
                     wait.cancel()
             if not self._lost.is_set():
+                self._changed.clear()
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await self._look(client)
 
@@ -148,9 +151,9 @@ class Session:
             page = await client.list_tools(cursor=cursor)
             tools += [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in page.tools]
             cursor = page.next_cursor
-            if cursor is None:
+            if cursor is None or len(tools) >= MOST_TOOLS:
                 break
-        self._learn(tools)
+        self._learn(tools[:MOST_TOOLS])
 
     async def _listen(self, client: "Client") -> None:
         """By the newer protocol a client asks for news; by the older one they come by themselves."""
@@ -183,8 +186,9 @@ class Session:
 
 
 def _import() -> None:
-    """Takes half a second: in a thread, so that other agents go on."""
+    """Takes half a second: in a thread, so that other agents go on. What goes wrong is told by us, without what servers say."""
     import_module("mcp")
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
 
 
 def reason_of(error: BaseException) -> str:

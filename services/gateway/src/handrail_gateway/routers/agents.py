@@ -14,7 +14,7 @@ from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key, request_id
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import conflict, forbidden, not_found
-from handrail_gateway.schemas import Agent, AgentPage, AgentRequest
+from handrail_gateway.schemas import Agent, AgentPage, AgentRequest, Registration
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
@@ -53,7 +53,7 @@ async def register_agent(
 
 
 async def register(
-    gateway: Gateway, caller: Caller, name: str, body: AgentRequest, key: str | None = None
+    gateway: Gateway, caller: Caller, name: str, body: Registration, key: str | None = None
 ) -> AgentRegistered:
     """Publishes it, and waits until the read models show it, for as long as callers wait."""
     await _own(gateway, caller, name)
@@ -66,12 +66,15 @@ async def register(
 @router.delete("/{name}", status_code=204, response_class=Response)
 async def remove_agent(name: AgentName, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Response:
     """Steps that name it fail from now on; definitions that name it cannot be saved any more."""
-    await _own(gateway, caller, name)
     found = await _find(gateway, caller, name)
-    await _publish(
-        gateway, _message(gateway, caller, name, AgentRequest.model_construct(kind=found["kind"]), key, True)
-    )
+    await withdraw(gateway, caller, name, found["kind"], key)
     return Response(status_code=204)
+
+
+async def withdraw(gateway: Gateway, caller: Caller, name: str, kind: str, key: str | None) -> None:
+    """Publishes that it is gone, and waits until the read models show it, for as long as callers wait."""
+    await _own(gateway, caller, name)
+    await _publish(gateway, _message(gateway, caller, name, Registration(kind=kind), key, True))
 
 
 async def _find(gateway: Gateway, caller: Caller, name: str) -> Row:
@@ -89,13 +92,13 @@ async def _own(gateway: Gateway, caller: Caller, name: str) -> None:
     if owner is None:
         return
     if not owner["organization_id"]:
-        raise forbidden("This agent belongs to the platform; only its operator changes it.")
+        raise forbidden("This belongs to the platform; only its operator changes it.")
     if (owner["organization_id"], owner["project_id"]) != (caller.organization_id, caller.project_id):
         raise conflict("NAME_TAKEN", "This name is taken; choose another.")
 
 
 def _message(
-    gateway: Gateway, caller: Caller, name: str, body: AgentRequest, key: str | None, removed: bool = False
+    gateway: Gateway, caller: Caller, name: str, body: Registration, key: str | None, removed: bool = False
 ) -> AgentRegistered:
     return AgentRegistered(
         **caller.tenant.model_dump(),

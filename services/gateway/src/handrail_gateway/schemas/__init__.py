@@ -21,12 +21,10 @@ from handrail_gateway.schemas.builder import (
     CopyRequest,
     Position,
     Reorder,
-    Server,
     ServerList,
     StepAdded,
     StepReplaced,
     StepTypes,
-    Tool,
     ToolList,
 )
 from handrail_gateway.schemas.compat import (
@@ -88,7 +86,9 @@ from handrail_gateway.schemas.people import (
     DeadLetter,
     DeadLetterPage,
     DecisionRequest,
+    Registration,
 )
+from handrail_gateway.schemas.servers import Server, ServerPage, ServerRequest, ServerState, Tool
 from handrail_gateway.schemas.templates import (
     InstantiateRequest,
     Template,
@@ -187,6 +187,7 @@ __all__ = [
     "Name",
     "Position",
     "ProblemDetails",
+    "Registration",
     "Reorder",
     "Request",
     "RetryRequest",
@@ -197,6 +198,9 @@ __all__ = [
     "ScheduleRequest",
     "Server",
     "ServerList",
+    "ServerPage",
+    "ServerRequest",
+    "ServerState",
     "SignalRequest",
     "SkipRequest",
     "Step",

@@ -19,12 +19,16 @@ class CommentRequest(Request):
     text: str = Field(min_length=1, max_length=10_000)
 
 
-class AgentRequest(Request):
-    kind: Literal["http", "python", "scripted", "llm"]
+class Registration(Request):
+    kind: str
     name: str = Field("", max_length=255)
     description: str = Field("", max_length=10_000)
     capabilities: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=100)
     config: JsonObject = {}
+
+
+class AgentRequest(Registration):
+    kind: Literal["http", "python", "scripted", "llm"]
 
     @model_validator(mode="after")
     def _reachable(self) -> "AgentRequest":

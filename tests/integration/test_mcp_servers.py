@@ -24,7 +24,7 @@ from unit.agent_runner.builders import SETTINGS, answer, http_server, registered
 
 Json = dict[str, Any]
 SECRET = "tools-planted-secret-8152"
-TESTS = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "support.mcp_server"]
 
 
