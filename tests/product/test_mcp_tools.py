@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from handrail.embedded.process import free_port
 from handrail_contracts.topics import catalogue
+from handrail_gateway import schemas
 from support.logs import read_log
 from support.mcp_server import calls
 from support.processes import Process
@@ -78,15 +79,18 @@ async def shown(api: Api, path: str) -> dict[str, Json]:
 
 async def test_a_servers_tools_appear_where_workflows_are_built(tools: Tools, api: Api) -> None:
     server = await api.get("/mcps/crm")
+    schemas.Server.model_validate(server)
     assert (server["description"], server["shared"], server["state"]["reason"]) == ("Customers", False, "")
     assert server["config"]["token_env"] == "PLANTED_TOOLS_TOKEN"
     names = {tool["name"] for tool in server["tools"]}
     assert {"crm:record", "crm:look", "crm:moody"} <= names
+    schemas.ToolList.model_validate(await api.get("/workflows/resources/tools"))
     palette = await shown(api, "/workflows/resources/tools")
     assert palette["crm:record"]["parameters"]["required"] == ["text"]
     assert (palette["crm:record"]["server"], palette["word_count"]["server"]) == ("crm", None)
     assert {tool["name"] for tool in (await shown(api, "/workflows/resources/mcps"))["crm"]["tools"]} == names
     page = await api.get("/mcps", limit=1)
+    schemas.ServerPage.model_validate(page)
     assert [found["name"] for found in page["items"]] == ["crm"]
     page = await api.get("/mcps", limit=1, cursor=page["next_cursor"])
     assert [found["name"] for found in page["items"]] == ["local"]

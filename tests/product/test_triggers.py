@@ -197,4 +197,4 @@ async def test_a_native_tool_is_called_by_name(api: Api) -> None:
     assert told["errors"][0]["message"].startswith("there is no tool 'files:read'; register its server")
     tools = (await api.get("/workflows/resources/tools"))["items"]
     native = [tool["name"] for tool in tools if tool["server"] is None]
-    assert native == ["parse_csv", "parse_json", "word_count"]
+    assert {"parse_csv", "parse_json", "word_count"} <= set(native)

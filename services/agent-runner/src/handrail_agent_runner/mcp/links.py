@@ -15,13 +15,21 @@ from handrail_agent_runner.agents.addresses import resolve
 from handrail_agent_runner.agents.base import AgentFailure
 
 if TYPE_CHECKING:  # see Session
+    from mcp import MCPError
     from mcp.client._transport import TransportStreams
 
 UNREACHABLE, LOST, REFUSED, BUSY = -32090, -32091, -32092, -32093
 """JSON-RPC errors of our own: nothing was sent; nobody knows what became of it; the server's HTTP said no, or not now."""
+CONNECTION_CLOSED, INVALID_REQUEST = -32000, -32600
+GONE = frozenset({UNREACHABLE, CONNECTION_CLOSED})
 MOST_BYTES = 4 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 SHORTEST_SECRET = 4
+
+
+def is_forgotten(error: "MCPError") -> bool:
+    """Whether the server has forgotten the session, as after a restart: it has not done what it was asked."""
+    return error.code == INVALID_REQUEST and error.message == "Session terminated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,13 @@ from handrail_contracts.steps import StepRequested
 from handrail_contracts.tracing import traceparent
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress
-from handrail_agent_runner.mcp.links import BUSY, LOST, REFUSED, UNREACHABLE
+from handrail_agent_runner.mcp.links import BUSY, CONNECTION_CLOSED, LOST, REFUSED, UNREACHABLE, is_forgotten
 
 if TYPE_CHECKING:  # importing it takes half a second
     from mcp import Client, MCPError
     from mcp_types import CallToolResult
 
-CONNECTION_CLOSED, INVALID_REQUEST, INVALID_PARAMS = -32000, -32600, -32602
-BROKEN = frozenset({UNREACHABLE, LOST, CONNECTION_CLOSED})
-"""After these, the connection is of no use any more."""
+INVALID_PARAMS = -32602
 
 
 KEY = "handrail/idempotency-key"
@@ -42,11 +40,6 @@ async def ask(client: "Client", tool: str, request: StepRequested, news: Progres
     meta: RequestParamsMeta = marks
     params = CallToolRequestParams(name=tool, arguments=request.input, _meta=meta)
     return await client.session.send_request(CallToolRequest(params=params), CallToolResult, progress_callback=tell)
-
-
-def is_forgotten(error: "MCPError") -> bool:
-    """Whether the server has forgotten the session, as after a restart: it has not done what it was asked."""
-    return error.code == INVALID_REQUEST and error.message == "Session terminated"
 
 
 def output_of(tool: str, result: "CallToolResult") -> Any:
@@ -77,7 +70,7 @@ def failure_of(tool: str, error: "MCPError", *, repeatable: bool) -> AgentFailur
     match error.code:
         case _ if error.code == UNREACHABLE or is_forgotten(error):
             return AgentFailure("TOOL_ERROR", f"tool {tool} was not called: {said}", retryable=True)
-        case code if code in BROKEN:
+        case code if code in (LOST, CONNECTION_CLOSED):
             return lost(tool, said, repeatable=repeatable)
         case code if code == BUSY:
             return AgentFailure("RATE_LIMIT", f"tool {tool} was not called: {said}", retryable=True)

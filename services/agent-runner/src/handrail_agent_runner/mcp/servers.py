@@ -3,7 +3,9 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,8 @@ from pydantic import ValidationError
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress
 from handrail_agent_runner.mcp.descriptors import SERVER, STATE, Descriptor, Pin, compared
-from handrail_agent_runner.mcp.links import Secrets, link, secrets_of
-from handrail_agent_runner.mcp.results import BROKEN, ask, failure_of, is_forgotten, output_of
+from handrail_agent_runner.mcp.links import Secrets, is_forgotten, link, secrets_of
+from handrail_agent_runner.mcp.results import ask, failure_of, output_of
 from handrail_agent_runner.mcp.session import Session, Unreachable
 
 if TYPE_CHECKING:  # see Session
@@ -34,14 +36,14 @@ CONNECTED = Gauge("handrail_mcp_connected", "Whether this runner is connected to
 Announce = Callable[[AgentRegistered], None]
 
 
+@dataclass(frozen=True, slots=True)
 class Server:
     """One registration of a server. A new one gets a new `Server`."""
 
-    def __init__(
-        self, name: str, registered: AgentRegistered, config: McpServerConfig, secrets: Secrets, session: Session
-    ) -> None:
-        self.name, self.registered, self.config = name, registered, config
-        self.secrets, self.session = secrets, session
+    name: str
+    config: McpServerConfig
+    secrets: Secrets
+    session: Session
 
 
 class Servers:
@@ -100,12 +102,21 @@ class Servers:
                 self._announce(pin.message(gone, utc(time.time()), removed=True))
 
     def _add_pin(self, pin: Pin, removed: bool) -> None:
-        """Of two runners that saw different tools at the same registration, the first to say so is believed."""
-        known = self._pins.get(pin.name)
+        """Of two runners that saw different tools at the same registration, the first to say so is believed; one that has
+        not heard of the latest registration is not."""
+        known = self._current(pin.name)
+        if known is not None and (known.registration != pin.registration or known.hash != pin.hash):
+            return
         if removed:
             self._pins.pop(pin.name, None)
-        elif known is None or known.registration != pin.registration or known.hash == pin.hash:
+        else:
             self._pins[pin.name] = pin
+
+    def _current(self, name: str) -> Pin | None:
+        """The tool as its server's latest registration has it."""
+        pin = self._pins.get(name)
+        server = None if pin is None else self._registered.get(pin.server)
+        return pin if pin is not None and server is not None and server.event_id == pin.registration else None
 
     def discover(self) -> None:
         """Connects to servers that are newly registered and that nobody has reached yet."""
@@ -158,7 +169,7 @@ class Servers:
             partial(self._learn, name, registered),
             lambda reason: self._say(registered, secrets.masked(reason)),
         )
-        return Server(name, registered, config, secrets, session)
+        return Server(name, config, secrets, session)
 
     def _learn(self, name: str, registered: AgentRegistered, offered: list[JsonObject]) -> None:
         """Pins what is new, disables what has changed, takes away what an earlier registration had."""
@@ -214,12 +225,13 @@ class Servers:
         """A tool that the request's tenant may use. Raises `AgentFailure` with TOOL_ERROR if there is none that can be called."""
         server = name.partition(":")[0]
         await self._until_registered(server, request)
-        found = self._pins.get(name)
-        if found is None or found.registration != self._registered[server].event_id:
-            await self._connected(self._server(server))
-            found = self._pins.get(name)
+        if self._current(name) is None:
+            async with self._using(self._server(server)):
+                pass  # once connected, its tools are known
+        found = self._current(name)
         if found is None:
-            tools = ", ".join(sorted(pin.tool for pin in self._pins.values() if pin.server == server)) or "none"
+            names = [pin.tool for pin in self._pins.values() if pin.server == server and self._current(pin.name)]
+            tools = ", ".join(sorted(names)) or "none"
             raise _failure(f"server {server} has no tool {name.partition(':')[2]!r}; it has {tools}")
         if found.disabled:
             anew = f"look at it, and register the server anew (PUT /api/v1/mcps/{server})"
@@ -248,22 +260,21 @@ class Servers:
             message = f"tool {pin.name} can't be called so: its arguments have to be an object"
             raise AgentFailure("VALIDATION_ERROR", message, retryable=False)
         for last in (False, True):
-            client = await self._connected(server)
-            pin = await self.pin(pin.name, request)
-            try:
-                result = await ask(client, pin.tool, request, progress)
-            except MCPError as error:
-                if error.code in BROKEN or is_forgotten(error):
-                    server.session.lose(client, error.message)
-                if last or not is_forgotten(error):
-                    raise failure_of(pin.name, error, repeatable=pin.repeatable) from error
-            else:
-                return output_of(pin.name, result)
+            async with self._using(server) as client:
+                pin = await self.pin(pin.name, request)
+                try:
+                    return output_of(pin.name, await ask(client, pin.tool, request, progress))
+                except MCPError as error:
+                    server.session.lose(client, error.message) if is_forgotten(error) else server.session.doubt()
+                    if last or not is_forgotten(error):
+                        raise failure_of(pin.name, error, repeatable=pin.repeatable) from error
         raise AssertionError("the second time returns or raises")
 
-    async def _connected(self, server: Server) -> "Client":
+    @asynccontextmanager
+    async def _using(self, server: Server) -> "AsyncIterator[Client]":
         try:
-            return await server.session.client()
+            async with server.session.using() as client:
+                yield client
         except Unreachable as error:
             message = f"server {server.name} can't be reached: {server.secrets.masked(str(error))}"
             raise AgentFailure("TOOL_ERROR", message, retryable=True) from error
@@ -286,7 +297,8 @@ def _config(registered: AgentRegistered) -> McpServerConfig:
         return McpServerConfig.model_validate(registered.config)
     except ValidationError as error:
         place, why = first_mistake(error)
-        raise ValueError(f"server {registered.agent.removeprefix(SERVER)}: config.{place}: {why}") from error
+        where = f"config.{place}" if place else "config"
+        raise ValueError(f"server {registered.agent.removeprefix(SERVER)}: {where}: {why}") from error
 
 
 def _may_use(request: StepRequested, registered: AgentRegistered | None) -> bool:

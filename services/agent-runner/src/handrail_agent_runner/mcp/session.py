@@ -6,12 +6,14 @@ The SDK's client has to be left by the task that entered it, so a task of its ow
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import structlog
+
+from handrail_agent_runner.mcp.links import GONE, is_forgotten
 
 if TYPE_CHECKING:  # see _import
     from mcp import Client
@@ -45,6 +47,7 @@ class Session:
         self._name, self._link, self._learn, self._say = name, link, learn, say
         self._client: Client | None = None
         self._reason = "it was not tried yet"
+        self._users = 0
         self._tried, self._trying = float("-inf"), False
         self._outcome: asyncio.Future[None] | None = None
         self._hurry, self._changed, self._lost = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -57,8 +60,20 @@ class Session:
             self._living = asyncio.create_task(self._live(), name=f"mcp-{self._name}")
             self._living.add_done_callback(self._settle)
 
-    async def client(self) -> "Client":
-        """Raises `Unreachable` if the server is not reached by the attempt under way, or by one that is due."""
+    @asynccontextmanager
+    async def using(self) -> "AsyncIterator[Client]":
+        """The connection, which is not given up for slowness meanwhile.
+
+        Raises `Unreachable` if the server is not reached by the attempt under way, or by one that is due.
+        """
+        client = await self._connected()
+        self._users += 1
+        try:
+            yield client
+        finally:
+            self._users -= 1
+
+    async def _connected(self) -> "Client":
         self.want()
         if self._client is None:
             if not self._trying and time.monotonic() - self._tried < HURRY_SECONDS:
@@ -70,10 +85,14 @@ class Session:
         return self._client
 
     def lose(self, client: "Client", reason: str) -> None:
-        """To be told by whoever notices that a connection is of no use any more."""
+        """To be told by whoever finds that the server has forgotten the session."""
         if self._client is client:
             self._client, self._reason = None, reason
             self._lost.set()
+
+    def doubt(self) -> None:
+        """To be told by whoever finds that a request came to nothing: whether the server is gone is looked at now."""
+        self._changed.set()
 
     async def close(self) -> None:
         if self._living is not None:
@@ -142,8 +161,21 @@ class Session:
                     wait.cancel()
             if not self._lost.is_set():
                 self._changed.clear()
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    await self._look(client)
+                try:
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        await self._look(client)
+                except Exception as error:
+                    if self._is_over(error):
+                        raise
+                    log.debug("mcp_tools_not_seen", server=self._name, error=reason_of(error))
+
+    def _is_over(self, error: Exception) -> bool:
+        """A refusal is no end, and neither is it if a server that works for somebody has no time to say what it can do."""
+        from mcp import MCPError
+
+        if isinstance(error, MCPError):
+            return error.code in GONE or is_forgotten(error)
+        return not self._users
 
     async def _look(self, client: "Client") -> None:
         tools, cursor = [], None

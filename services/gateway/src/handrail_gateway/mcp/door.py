@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import httpx2
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from handrail_gateway.mcp.inprocess import InProcess
 from handrail_gateway.problems import Problem
 
 if TYPE_CHECKING:  # see Door
@@ -93,7 +91,10 @@ class Door:
 
     @asynccontextmanager
     async def _as_caller(self, ctx: "Context[Any, Any]") -> "AsyncIterator[Api]":
+        import httpx2
+
         from handrail_gateway.mcp.api import Api
+        from handrail_gateway.mcp.inprocess import InProcess
 
         given = ctx.headers or {}
         headers = {name: given[name] for name in CREDENTIALS if name in given}

@@ -11,7 +11,7 @@ from handrail_gateway.database import Row
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
-from handrail_gateway.problems import not_found
+from handrail_gateway.problems import conflict, not_found
 from handrail_gateway.routers.agents import register, withdraw
 from handrail_gateway.schemas import Registration, Server, ServerPage, ServerRequest
 
@@ -19,6 +19,8 @@ router = APIRouter(prefix="/mcps", tags=["mcps"])
 
 ServerName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 PREFIX = "mcp/"
+MOST_SERVERS = 100
+"""Of a tenant: every runner keeps a connection to each."""
 
 
 @router.get("", response_model=ServerPage)
@@ -39,6 +41,11 @@ async def register_server(
     name: ServerName, body: ServerRequest, gateway: GatewayDep, caller: CallerDep, key: Key = None
 ) -> Answer:
     """Registers it, or registers it anew: its tools are taken as they are now, and those that were disabled are not any more."""
+    counted = await gateway.database.row("count_servers", caller.organization_id, caller.project_id, PREFIX + name)
+    if counted is not None and counted["servers"] >= MOST_SERVERS:
+        raise conflict(
+            "TOO_MANY_SERVERS", f"A project may have {MOST_SERVERS} MCP servers; remove one that is not used."
+        )
     config = body.config()
     request = Registration(kind="mcp", name=body.name, description=body.description, config=config)
     message = await register(gateway, caller, PREFIX + name, request, key)

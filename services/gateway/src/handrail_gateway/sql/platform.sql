@@ -11,6 +11,7 @@ WHERE topic = ANY($1::text[])
 SELECT agent
 FROM agents
 WHERE ((organization_id = $1 AND project_id = $2) OR organization_id = '') AND kind NOT IN ('mcp', 'mcp_state')
+  AND (config -> 'server' IS NULL OR EXISTS (SELECT FROM agents s WHERE s.agent = 'mcp/' || (agents.config ->> 'server')))
 
 -- name: agent_owner
 SELECT organization_id, project_id FROM agents WHERE agent = $1
@@ -45,8 +46,15 @@ SELECT t.name, t.description, t.config -> 'parameters' AS parameters, t.config -
        t.config ->> 'disabled' AS disabled
 FROM agents t
 WHERE t.kind = 'tool' AND ((t.organization_id = $1 AND t.project_id = $2) OR t.organization_id = '')
-  AND (t.config -> 'server' IS NULL OR EXISTS (SELECT FROM agents s WHERE s.agent = 'mcp/' || (t.config ->> 'server')))
+  AND (t.config -> 'server' IS NULL OR EXISTS (
+      SELECT FROM agents s
+      WHERE s.agent = 'mcp/' || (t.config ->> 'server')
+        AND s.organization_id = t.organization_id AND s.project_id = t.project_id
+  ))
 ORDER BY t.name
+
+-- name: count_servers
+SELECT count(*) AS servers FROM agents WHERE organization_id = $1 AND project_id = $2 AND kind = 'mcp' AND agent <> $3
 
 -- name: list_servers
 -- What a runner says of an earlier registration does not count. A platform's server shows no more of itself than its tools.
