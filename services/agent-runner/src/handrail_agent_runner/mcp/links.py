@@ -39,13 +39,18 @@ class Secrets:
     headers: Mapping[str, str]
     env: Mapping[str, str]
 
+    @property
+    def _all(self) -> list[str]:
+        """The longest first: one may be a part of another."""
+        whole = {*self.headers.values(), *self.env.values()}
+        found = whole | {secret.removeprefix("Bearer ") for secret in whole}
+        return sorted((secret for secret in found if len(secret) >= SHORTEST_SECRET), key=len, reverse=True)
+
     def masked(self, value: Any) -> Any:
         """The JSON value without them."""
         if isinstance(value, str):
-            for secret in {*self.headers.values(), *self.env.values()}:
-                for part in {secret, secret.removeprefix("Bearer ")}:
-                    if len(part) >= SHORTEST_SECRET:
-                        value = value.replace(part, "***")
+            for secret in self._all:
+                value = value.replace(secret, "***")
             return value
         if isinstance(value, list):
             return [self.masked(inner) for inner in value]

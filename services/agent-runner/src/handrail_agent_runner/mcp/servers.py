@@ -195,7 +195,8 @@ class Servers:
         """Tells when the connection has come or gone; a reason that it can't be had is told once."""
         name = registered.agent.removeprefix(SERVER)
         config: JsonObject = {"state": "unreachable" if reason else "connected", "registration": registered.event_id}
-        CONNECTED.labels(name).set(0 if reason else 1)
+        if name in self._made:
+            CONNECTED.labels(name).set(0 if reason else 1)
         known = self._states.get(name, {})
         if all(known.get(field) == value for field, value in config.items()):
             return
