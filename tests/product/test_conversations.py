@@ -130,7 +130,7 @@ async def test_what_must_not_be_called_twice_is_called_once_or_a_person_settles_
         if found["status"] == "waiting":
             [step] = found["steps"]
             assert step["error"]["code"] == "OUTCOME_UNKNOWN"
-            assert "must not be made twice" in step["error"]["message"]
+            assert "must not happen twice" in step["error"]["message"]
             await api.post(f"/executions/{execution_id}/retry", {"data": "it was charged"})
             found = await api.ended(execution_id)
         assert (found["status"], found["result"]) == ("completed", "Charged.")

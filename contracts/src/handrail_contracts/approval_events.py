@@ -4,12 +4,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
-from handrail_contracts.envelope import Model
+from handrail_contracts.envelope import JsonObject, Model
 from handrail_contracts.journal import Record
 
 
 class ApprovalEvent(Model):
     approval_id: str
+
+
+class Suggested(Model):
+    """What an agent suggests, as people are shown it."""
+
+    agent: str
+    action: str
+    reasoning: str
+    confidence: float
+    suggested_data: JsonObject
+    revision: int
+    task_id: str = ""
 
 
 class ApprovalOpened(ApprovalEvent):
@@ -22,13 +34,23 @@ class ApprovalOpened(ApprovalEvent):
     message: str = ""
     show: Any = None
     deadline: AwareDatetime | None = None
+    suggestion: Suggested | None = None
+
+
+class SuggestionRevised(ApprovalEvent):
+    type: Literal["suggestion.revised"] = "suggestion.revised"
+    suggestion: Suggested
 
 
 class ApprovalCommented(ApprovalEvent):
+    """`revises` is the revision of a suggestion that the comment sends back to its agent."""
+
     type: Literal["approval.commented"] = "approval.commented"
     comment_id: str
     author: str
     text: str
+    author_type: Literal["human", "agent"] = "human"
+    revises: int | None = None
 
 
 class ApprovalRefused(ApprovalEvent):
@@ -48,10 +70,13 @@ class ApprovalClosed(ApprovalEvent):
     submission_id: str = ""
     by: str = ""
     comment: str = ""
+    revision: int | None = None
+    data: JsonObject | None = None
 
 
 AnyApprovalEvent = Annotated[
-    ApprovalOpened | ApprovalCommented | ApprovalRefused | ApprovalClosed, Field(discriminator="type")
+    ApprovalOpened | SuggestionRevised | ApprovalCommented | ApprovalRefused | ApprovalClosed,
+    Field(discriminator="type"),
 ]
 
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
-from handrail_contracts.envelope import ExecutionMessage, Identifier, JsonObject
+from handrail_contracts.envelope import ExecutionMessage, Identifier, JsonObject, Model
 
 Decision = Literal["approved", "rejected"]
 
@@ -32,13 +32,18 @@ class ApprovalWithdrawn(ExecutionMessage):
 
 
 class ApprovalSubmitted(ExecutionMessage):
-    """A person's decision. The first one that approvals journals is the one that counts; `user_id` says who."""
+    """A person's decision. The first one that approvals journals is the one that counts; `user_id` says who.
+
+    On a suggestion it may name the `revision` that the person has seen, and correct the suggested `data`.
+    """
 
     event_type: Literal["approval.submitted"] = "approval.submitted"
     schema_version: Literal[1] = 1
     approval_id: Identifier
     decision: Decision
     comment: str = Field("", max_length=10_000)
+    revision: int | None = Field(None, ge=1)
+    data: JsonObject | None = None
 
 
 class ApprovalDecided(ExecutionMessage):
@@ -51,10 +56,11 @@ class ApprovalDecided(ExecutionMessage):
     decision: Literal["approved", "rejected", "expired"]
     decided_by: str = ""
     comment: str = ""
+    data: JsonObject | None = Field(None, description="of a suggestion, if the person has corrected it")
 
 
 class CommentAdded(ExecutionMessage):
-    """A comment on a gate or a suggestion."""
+    """A comment on a gate or a suggestion. On a suggestion it sends it back to its agent, if `revise`."""
 
     event_type: Literal["comment.added"] = "comment.added"
     schema_version: Literal[1] = 1
@@ -62,10 +68,24 @@ class CommentAdded(ExecutionMessage):
     suggestion_id: str = ""
     author_type: Literal["human", "agent"] = "human"
     text: str = Field(min_length=1, max_length=10_000)
+    revise: bool = True
+
+
+class Suggestion(Model):
+    """An action that an agent proposes: what it answers in a step that suggests."""
+
+    action: Identifier
+    reasoning: str = Field("", max_length=10_000)
+    confidence: float = Field(ge=0, le=1)
+    suggested_data: JsonObject = {}
+    comment: str = Field("", max_length=10_000, description="what the agent says to those who sent it back")
 
 
 class SuggestionCreated(ExecutionMessage):
-    """An agent proposes an action for a person to correct and approve."""
+    """An agent proposes an action for a person to correct and approve; again, with a higher `revision`, once sent back.
+
+    An empty `approvers` means anyone of the tenant. At `auto_approve_above` or more of confidence it needs nobody.
+    """
 
     event_type: Literal["suggestion_created"] = "suggestion_created"
     schema_version: Literal[1] = 1
@@ -77,14 +97,21 @@ class SuggestionCreated(ExecutionMessage):
     confidence: float = Field(ge=0, le=1)
     suggested_data: JsonObject = {}
     revision: int = Field(1, ge=1)
+    task_id: str = Field("", description="the step run that waits for it")
+    comment: str = ""
+    approvers: tuple[str, ...] = ()
+    message: str = ""
+    deadline: AwareDatetime | None = None
+    auto_approve_above: float | None = None
 
 
 class SuggestionRevisionRequested(ExecutionMessage):
-    """A comment sends a suggestion back to its agent."""
+    """A comment sends a suggestion back to its agent; `user_id` says whose."""
 
     event_type: Literal["suggestion.revision_requested"] = "suggestion.revision_requested"
     schema_version: Literal[1] = 1
     suggestion_id: Identifier
     agent: Identifier
-    revision: int = Field(ge=1)
+    revision: int = Field(ge=1, description="the one that the comment is about")
     comment: str
+    step_id: str = ""

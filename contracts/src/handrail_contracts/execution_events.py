@@ -116,6 +116,58 @@ class StepAdvanced(ExecutionEvent):
     result: ToolResult | None = None
 
 
+class SuggestionMade(ExecutionEvent):
+    """An agent suggests an action; the step waits for people. With a `comment`, if it was sent back before."""
+
+    type: Literal["suggestion.made"] = "suggestion.made"
+    step_id: str
+    attempt: int
+    suggestion_id: str
+    revision: int
+    agent: str
+    action: str
+    reasoning: str = ""
+    confidence: float
+    suggested_data: JsonObject = {}
+    comment: str = ""
+    deadline: AwareDatetime | None = None
+    auto_approve_above: float | None = None
+
+
+class SuggestionSentBack(ExecutionEvent):
+    """A person's comment: the agent is asked again, and told what it had suggested and all comments."""
+
+    type: Literal["suggestion.sent_back"] = "suggestion.sent_back"
+    step_id: str
+    suggestion_id: str
+    revision: int
+    by: str
+    comment: str
+
+
+class SuggestionApproved(ExecutionEvent):
+    """What happens next is the action, with `data`: what the agent suggested, or what a person made of it."""
+
+    type: Literal["suggestion.approved"] = "suggestion.approved"
+    step_id: str
+    suggestion_id: str
+    action: str
+    data: JsonObject = {}
+    by: str
+    comment: str = ""
+
+
+class ActionExecuted(ExecutionEvent):
+    """The approved action has happened. `details` as the action gives them: of an e-mail its recipient and delivery id."""
+
+    type: Literal["action.executed"] = "action.executed"
+    step_id: str
+    suggestion_id: str
+    action: str
+    result_type: str = Field(description="email_sent, webhook_called, tool_called")
+    details: Any = None
+
+
 class StepRetryScheduled(ExecutionEvent):
     """The attempt failed and another will begin at `retry_at`."""
 
@@ -254,6 +306,10 @@ AnyExecutionEvent = (
     | StepCompleted
     | ModelsCalled
     | StepAdvanced
+    | SuggestionMade
+    | SuggestionSentBack
+    | SuggestionApproved
+    | ActionExecuted
     | StepRetryScheduled
     | StepFailed
     | StepsSkipped

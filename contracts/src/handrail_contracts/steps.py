@@ -37,12 +37,21 @@ class Turn(Model):
         return tuple(call for call in self.asked if call.call_id not in known)
 
 
+class Action(Model):
+    """How an approved action is carried out: by an e-mail, by a call of `url`, by `tool`."""
+
+    type: Literal["email", "webhook", "tool"]
+    url: str = ""
+    tool: str = ""
+
+
 class StepRequested(ExecutionMessage):
     """Run one attempt of a step.
 
     `run_id` belongs to the step run and is the same for every attempt: it goes to the agent as `Idempotency-Key`.
     `event_id` belongs to the attempt: a runner drops one that it runs or has just answered.
-    The answer goes to partition `partition` of `agent.executed`.
+    The answer goes to partition `partition` of `agent.executed`. Of the kind `action` it carries out what a person has
+    approved, as `action` says, with `input`. With `answer_schema` the answer has to fit that.
     """
 
     event_type: Literal["step.requested"] = "step.requested"
@@ -51,7 +60,7 @@ class StepRequested(ExecutionMessage):
     step_id: Identifier
     run_id: Identifier
     attempt: int = Field(ge=1)
-    kind: Literal["agent", "api_call", "tool"] = "agent"
+    kind: Literal["agent", "api_call", "tool", "action"] = "agent"
     agent: str
     input: Any = None
     context: JsonObject = {}
@@ -59,6 +68,8 @@ class StepRequested(ExecutionMessage):
     timeout_seconds: float | None = Field(None, gt=0)
     max_iterations: int | None = None
     turns: tuple[Turn, ...] = Field((), description="of the agent's conversation, from the attempts before")
+    answer_schema: JsonObject | None = None
+    action: Action | None = None
 
 
 class ModelCall(Model):

@@ -142,7 +142,7 @@ async def test_a_begun_call_without_a_result_is_for_a_person(monkeypatch: pytest
         with pytest.raises(AgentFailure):
             await run(models, log, charging, wish)
         log.messages.pop()
-        with pytest.raises(AgentFailure, match="must not be made twice") as caught:
+        with pytest.raises(AgentFailure, match="must not happen twice") as caught:
             await run(models, log, charging, wish)
         assert caught.value.info.code == "OUTCOME_UNKNOWN"
         assert '{"amount": 5}' in caught.value.info.message.replace('":5', '": 5')

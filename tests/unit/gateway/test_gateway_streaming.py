@@ -42,6 +42,10 @@ EVENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "signal.received": ({"signal": "paid", "data": 1, "by": "ada"}, []),
     "step.models_called": ({"step_id": "a", "attempt": 1, "calls": []}, []),
     "step.advanced": ({"step_id": "a", "attempt": 1, "turn": 0, "holder": "x"}, []),
+    "suggestion.made": ({"step_id": "a", "suggestion_id": "s", "revision": 1, "action": "send"}, ["status"]),
+    "suggestion.sent_back": ({"step_id": "a", "suggestion_id": "s", "by": "ada", "comment": "no"}, ["status"]),
+    "suggestion.approved": ({"step_id": "a", "suggestion_id": "s", "action": "send", "by": "ada"}, ["status"]),
+    "action.executed": ({"step_id": "a", "suggestion_id": "s", "result_type": "email_sent"}, ["status"]),
     "execution.completed": ({"result": {"ok": True}}, ["status", "complete"]),
     "execution.failed": ({"step_id": "a", "error": ERROR}, ["error", "status", "complete"]),
     "execution.cancelled": ({"by": "ada", "reason": "why not"}, ["status", "complete"]),
@@ -226,7 +230,7 @@ class Heard:
 
     words: list[str] = field(default_factory=list)
 
-    async def between(self, execution_id: str, start: int | None, since: float, end: int) -> list[Frame]:
+    async def between(self, execution_id: str, start: int | None, since: float, end: int | None) -> list[Frame]:
         return [delta(offset, word) for offset, word in enumerate(self.words[:end]) if offset >= (start or 0)]
 
     async def close(self) -> None: ...

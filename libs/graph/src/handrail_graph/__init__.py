@@ -31,6 +31,7 @@ from handrail_graph.instances import instance, prefix_of, turn_of
 from handrail_graph.places import downstream, unplaced
 from handrail_graph.problems import DefinitionError, Problem
 from handrail_graph.schemas import COMMON, PARAMETERS
+from handrail_graph.suggestions import SuggestionRules
 from handrail_graph.templates import Condition, Template, compile_condition, compile_template
 from handrail_graph.timetables import TimetableError, next_due, upcoming
 from handrail_graph.timetables import check as check_timetable
@@ -61,6 +62,7 @@ __all__ = [
     "SignalParameters",
     "StepType",
     "SubWorkflowParameters",
+    "SuggestionRules",
     "SwitchParameters",
     "Template",
     "TimetableError",

@@ -106,8 +106,9 @@ def _parameters(node: Node) -> dict[str, Any]:
     match node.parameters:
         case TriggerParameters() as trigger:
             return _trigger(trigger)
-        case AgentParameters(agent=agent, input=template, max_iterations=most):
-            return {"agent_id": agent, "input": template.value} | ({} if most is None else {"max_iterations": most})
+        case AgentParameters(agent=agent, input=template, max_iterations=most, suggestion=rules):
+            said = {"agent_id": agent, "input": template.value} | ({} if most is None else {"max_iterations": most})
+            return said | ({} if rules is None else {"suggestion": rules.said})
         case ToolParameters(tool=tool, arguments=arguments):
             return {"tool": tool, "arguments": arguments.value}
         case SubWorkflowParameters(workflow_id=workflow_id, version=version, input=template):
@@ -248,6 +249,8 @@ def _lost(graph: Graph, nodes: list[Node]) -> list[str]:
             lost.append(f"step {node.id}: its compensation {node.compensation!r}")
         if isinstance(node.parameters, AgentParameters) and node.parameters.max_iterations is not None:
             lost.append(f"step {node.id}: max_iterations")
+        if isinstance(node.parameters, AgentParameters) and node.parameters.suggestion is not None:
+            lost.append(f"step {node.id}: that it suggests an action")
     inside = [node for node in graph.nodes.values() if node.type is StepType.TRIGGER]
     if inside and graph.trigger is not None and graph.trigger.kind != "api":
         lost.append(f"step {inside[0].id}: the trigger of kind {graph.trigger.kind}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from handrail_contracts.triggers import Timetable
 
+from handrail_graph.suggestions import SuggestionRules
 from handrail_graph.templates import Condition, Template
 
 
@@ -76,6 +77,7 @@ class AgentParameters:
     agent: str
     input: Template
     max_iterations: int | None = None
+    suggestion: SuggestionRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

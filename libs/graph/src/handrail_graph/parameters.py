@@ -24,6 +24,7 @@ from handrail_graph.graph import (
     TriggerParameters,
 )
 from handrail_graph.problems import Problems, shown
+from handrail_graph.suggestions import read_suggestion
 from handrail_graph.templates import compile_condition, compile_template
 from handrail_graph.timetables import TimetableError, check
 
@@ -101,7 +102,8 @@ def _agent(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
         problems.add(f"{path}{name}", "missing", "name the agent that runs this step")
     iterations = problems.number(raw, "max_iterations", path, least=1, most=1000, whole=True)
     template = problems.expression(compile_template, raw.get("input", PREVIOUS), f"{path}input", PREVIOUS)
-    return AgentParameters(agent, template, None if iterations is None else int(iterations))
+    suggestion = read_suggestion(raw.get("suggestion"), f"{path}suggestion", problems)
+    return AgentParameters(agent, template, None if iterations is None else int(iterations), suggestion)
 
 
 def _tool(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
@@ -230,7 +232,9 @@ READERS: Mapping[StepType, Reader] = {
     StepType.TRIGGER: Reader(
         ("kind", *(field for fields in TRIGGER_FIELDS.values() for field in fields)), read_trigger
     ),
-    StepType.AGENT_EXECUTION: Reader(("agent_id", "agent", "input", "max_iterations", "timeout_seconds"), _agent),
+    StepType.AGENT_EXECUTION: Reader(
+        ("agent_id", "agent", "input", "max_iterations", "timeout_seconds", "suggestion"), _agent
+    ),
     StepType.API_CALL: Reader(("url", "method", "headers", "body", "expected_status", "timeout_seconds"), _api_call),
     StepType.CONDITION: Reader(("condition",), _condition),
     StepType.SWITCH: Reader(("cases", "mode"), _switch),

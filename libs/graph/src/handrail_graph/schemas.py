@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from handrail_graph.graph import StepType
+from handrail_graph.suggestions import ACTIONS
 
 Schema = dict[str, Any]
 
@@ -36,6 +37,37 @@ _TIMEOUT = _number("Time-out of an attempt in seconds", exclusiveMinimum=0)
 _AGENT = _text("Agent", format="agent")
 _CONDITION = _text("Condition", format="expression", examples=["{{input.priority}} == 'high'"], maxLength=4096)
 
+_ACTION: Schema = {
+    "anyOf": [
+        {"enum": list(ACTIONS)},
+        _object(
+            {
+                "type": _choice("Carried out by", *ACTIONS),
+                "url": _text("Address"),
+                "tool": _text("Tool", format="tool"),
+            },
+            "type",
+        ),
+    ]
+}
+_SUGGESTION = _object(
+    {
+        "approvers": {"type": "array", "title": "Approvers", "items": {"type": "string"}, "default": []},
+        "message": _text("Message", maxLength=10_000),
+        "timeout_hours": _number("Hours until the deadline", minimum=0),
+        "timeout_seconds": _number("Or seconds", minimum=0),
+        "on_timeout": _choice("At the deadline", "fail", "reject"),
+        "on_reject": _choice("If rejected", "fail", "continue"),
+        "actions": {"type": "object", "title": "Actions that it may suggest", "additionalProperties": _ACTION},
+        "auto_approve": {
+            "type": "object",
+            "title": "Actions that need nobody, from this confidence on",
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+        },
+        "max_revisions": {"type": "integer", "title": "Most revisions", "minimum": 0, "maximum": 1000, "default": 20},
+    }
+)
+
 PARAMETERS: Mapping[StepType, Schema] = {
     StepType.TRIGGER: _object(
         {
@@ -60,6 +92,11 @@ PARAMETERS: Mapping[StepType, Schema] = {
             "input": _template("Input", default="{{previous_output}}"),
             "max_iterations": {"type": "integer", "title": "Most iterations", "minimum": 1, "maximum": 1000},
             "timeout_seconds": _TIMEOUT,
+            "suggestion": {
+                "title": "It suggests an action, and a person decides",
+                "default": False,
+                "anyOf": [{"type": "boolean"}, _SUGGESTION],
+            },
         },
         anyOf=[{"required": ["agent_id"]}, {"required": ["agent"]}],
     ),

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     result_limit_bytes: int = 256 * 1024
     offline_model_url: str = "http://127.0.0.1:8005/v1"
     mcp_secrets: dict[str, str] = {}
+    smtp_url: str = "smtp://127.0.0.1:8025"
+    smtp_password_env: str = "SMTP_PASSWORD"
+    mail_from: str = "Handrail <support@handrail.example>"
     allow_private_networks: bool = True  # the embedded default runs its agents on this machine; production says false
 
     webhook_key: str = ""

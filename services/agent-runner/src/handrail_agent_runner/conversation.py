@@ -62,6 +62,7 @@ class Conversation:
         self.answered = False
         self.next_index = 0
         self._told_turn, self._told = 0, ""
+        self._in_flight, self._landed = 0, asyncio.Event()
 
     async def resume(self) -> None:
         """Learns what the runner before has left in the log, if there was one."""
@@ -94,6 +95,21 @@ class Conversation:
 
     def tell(self, turn: int, words: str) -> None:
         self._told_turn, self._told = turn, words
+
+    def leaves(self) -> Callable[[], None]:
+        """Something is on its way to readers; call what it gives when the log has it."""
+        self._in_flight += 1
+        return self._arrived
+
+    def _arrived(self) -> None:
+        self._in_flight -= 1
+        self._landed.set()
+
+    async def landed(self) -> None:
+        """Returns when readers have all that was told: an answer must not overtake it."""
+        while self._in_flight:
+            self._landed.clear()
+            await self._landed.wait()
 
     # --- tools ------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from handrail_runtime.settings import Settings
 from pydantic import ValidationError
 
 from handrail_agent_runner.agents import MAKERS, Agent, AgentFailure, Maker
+from handrail_agent_runner.agents.actions import Actions
 from handrail_agent_runner.agents.api_call import ApiCall
 from handrail_agent_runner.agents.llm import make_llm_agent
 from handrail_agent_runner.mcp.servers import Announce, Servers
@@ -37,6 +38,7 @@ class Registry:
         self._changed = asyncio.Event()
         self._api_call = ApiCall(settings)
         self._toolbox = Toolbox(settings, self.servers)
+        self._actions = Actions(settings, self._toolbox, self._api_call)
         self._makers: dict[str, Maker] = {**MAKERS, "llm": partial(make_llm_agent, toolbox=self._toolbox)}
 
     def add(self, registered: AgentRegistered) -> None:
@@ -66,6 +68,8 @@ class Registry:
             return self._api_call
         if request.kind == "tool":
             return self._toolbox.agent(request.agent)
+        if request.kind == "action":
+            return self._actions
         made = self._made.get(request.agent)
         if made is None and (registered := self._registered.get(request.agent)) is not None:
             made = self._made[request.agent] = self._make(registered)

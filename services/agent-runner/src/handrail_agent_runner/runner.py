@@ -377,6 +377,7 @@ class Runner:
         except Overtaken:
             await self._leave_to_other(request, key, finish, conversation, partition)
         else:
+            await conversation.landed()
             self._answers.publish([self._answer(request, outcome)], arrived)
 
     async def _leave_to_other(
@@ -406,7 +407,7 @@ class Runner:
         index = conversation.next_index
         conversation.next_index += 1
         if not self._answers.full:
-            self._answers.publish([progress_of(request, index, kind, data)], lambda: None)
+            self._answers.publish([progress_of(request, index, kind, data)], conversation.leaves())
 
     # --- behind the critical path -----------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError, validate_call
 from handrail_agent_runner.agents.base import Agent, AgentFailure, Progress
 from handrail_agent_runner.agents.python import PythonAgent
 from handrail_agent_runner.mcp.servers import Servers
+from handrail_agent_runner.once import Once, once
 
 log = structlog.get_logger()
 
@@ -58,11 +59,14 @@ class Toolbox:
         if ":" not in name:
             return self._native(name)
         pin = await self._servers.pin(name, request)
-        return Tool(pin.description, pin.parameters, pin.repeatable, ServerTool(name, self._servers))
+        return Tool(pin.description, pin.parameters, pin.repeatable, _ServerTool(name, self._servers))
 
     def agent(self, name: str) -> Agent:
         """What a step that calls the tool is carried out by. Raises like `tool`, of a server's not before it is called."""
-        return ServerTool(name, self._servers) if ":" in name else self._native(name).agent
+        if ":" in name:
+            return _StepOfServer(name, self)
+        tool = self._native(name)
+        return tool.agent if tool.repeatable else Once(f"a call of {name}", tool.agent)
 
     def _native(self, name: str) -> Tool:
         made = self._made.get(name)
@@ -90,7 +94,23 @@ def _function(name: str) -> Callable[..., Any]:
     return loaded
 
 
-class ServerTool:
+class _StepOfServer:
+    """Whether a server's tool may be called again is known once there is a request, whose tenant may use it."""
+
+    inline = None
+
+    def __init__(self, name: str, toolbox: Toolbox) -> None:
+        self._name, self._toolbox = name, toolbox
+
+    async def execute(self, request: StepRequested, progress: Progress) -> Any:
+        tool = await self._toolbox.tool(self._name, request)
+        if tool.repeatable:
+            return await tool.agent.execute(request, progress)
+        what = f"a call of {self._name}"
+        return await once(what, request, progress, lambda: tool.agent.execute(request, progress))
+
+
+class _ServerTool:
     inline = None
 
     def __init__(self, name: str, servers: Servers) -> None:

@@ -12,6 +12,8 @@ from handrail_contracts.approval_events import (
     ApprovalOpened,
     ApprovalRecord,
     ApprovalRefused,
+    Suggested,
+    SuggestionRevised,
 )
 from handrail_contracts.approvals import (
     ApprovalDecided,
@@ -19,8 +21,10 @@ from handrail_contracts.approvals import (
     ApprovalSubmitted,
     ApprovalWithdrawn,
     CommentAdded,
+    SuggestionCreated,
+    SuggestionRevisionRequested,
 )
-from handrail_contracts.envelope import ExecutionMessage
+from handrail_contracts.envelope import ExecutionMessage, tenant_of
 from handrail_contracts.ids import derive
 from handrail_contracts.journal import Record
 from handrail_runtime.machine.core import Instead, Kind, Outgoing, Refused, Timer, TimerDue, Wiring
@@ -35,7 +39,7 @@ WIRING = Wiring(
     service="approvals",
     journal=topics.APPROVAL_EVENTS,
     snapshots=topics.APPROVAL_SNAPSHOTS,
-    inputs=(topics.APPROVAL_REQUESTED, topics.APPROVAL_SUBMITTED, topics.COMMENT_ADDED),
+    inputs=(topics.APPROVAL_REQUESTED, topics.SUGGESTION_CREATED, topics.APPROVAL_SUBMITTED, topics.COMMENT_ADDED),
     fenced_inputs=frozenset({topics.APPROVAL_REQUESTED}),
     commands=(),
     record=ApprovalRecord,
@@ -56,6 +60,9 @@ class ApprovalsCore:
             case ApprovalRequested():
                 if message.approval_id not in state.gates and not ended(message.approval_id):
                     emit(_opened(message))
+            case SuggestionCreated():
+                if not ended(message.suggestion_id):
+                    _suggested(state, message, emit)
             case ApprovalWithdrawn():
                 if message.approval_id in state.gates:
                     emit(ApprovalClosed(approval_id=message.approval_id, decision="withdrawn"))
@@ -81,14 +88,19 @@ class ApprovalsCore:
                     project_id=event.project_id,
                     approvers=event.approvers,
                     deadline=None if event.deadline is None else event.deadline.timestamp(),
+                    agent="" if event.suggestion is None else event.suggestion.agent,
+                    revision=0 if event.suggestion is None else event.suggestion.revision,
                 )
+            case SuggestionRevised():
+                revised = state.gates[event.approval_id]
+                revised.revision, revised.revising = event.suggestion.revision, False
             case ApprovalClosed():
                 state.last_closed = state.gates.pop(event.approval_id)
             case ApprovalRefused():
                 if (gate := state.gates.get(event.approval_id)) is not None:
                     gate.refused += 1
             case ApprovalCommented():
-                pass
+                _heard(state.gates.get(event.approval_id), event)
             case _:
                 assert_never(event)
 
@@ -97,6 +109,8 @@ class ApprovalsCore:
     ) -> Iterable[Outgoing]:
         if isinstance(event, ApprovalClosed) and event.decision != "withdrawn":
             return (_decided(state, event, record.at),)
+        if isinstance(event, ApprovalCommented) and event.revises is not None:
+            return (_sent_back(state, event, record.at),)
         return ()
 
     def outstanding(self, state: Gates, partition: int) -> Iterable[Outgoing]:
@@ -146,10 +160,79 @@ def _opened(message: ApprovalRequested) -> ApprovalOpened:
     )
 
 
-def _gate(state: Gates, message: ApprovalSubmitted | CommentAdded, ended: Callable[[str], bool]) -> Gate | None:
-    gate = state.gates.get(message.approval_id)
-    if gate is None and not ended(message.approval_id):
-        raise Refused("UNKNOWN_APPROVAL", f"no approval {message.approval_id} is known here")
+def _suggested(state: Gates, message: SuggestionCreated, emit: Emit) -> None:
+    gate = state.gates.get(message.suggestion_id)
+    if gate is None:
+        emit(_opened_for(message))
+        _approve_by_policy(message, emit)
+    elif message.revision == gate.revision + 1:
+        emit(SuggestionRevised(approval_id=message.suggestion_id, suggestion=_shown(message)))
+        if message.comment:
+            emit(_agent_commented(message))
+        if gate.unheard:
+            emit(_commented_again(message, gate))
+
+
+def _shown(message: SuggestionCreated) -> Suggested:
+    return Suggested.model_validate(message.model_dump(include=set(Suggested.model_fields)))
+
+
+def _opened_for(message: SuggestionCreated) -> ApprovalOpened:
+    return ApprovalOpened(
+        approval_id=message.suggestion_id,
+        step_id=message.step_id,
+        **tenant_of(message),
+        approvers=message.approvers,
+        message=message.message or f"{message.agent} suggests: {message.action}",
+        show=message.suggested_data,
+        deadline=message.deadline,
+        suggestion=_shown(message),
+    )
+
+
+def _approve_by_policy(message: SuggestionCreated, emit: Emit) -> None:
+    least = message.auto_approve_above
+    if least is not None and message.confidence >= least:
+        why = f"{message.action} needs nobody from a confidence of {least:g} on; this has {message.confidence:g}"
+        emit(
+            ApprovalClosed(approval_id=message.suggestion_id, decision="approved", by="policy", comment=why, revision=1)
+        )
+
+
+def _agent_commented(message: SuggestionCreated) -> ApprovalCommented:
+    return ApprovalCommented(
+        approval_id=message.suggestion_id,
+        comment_id=derive(message.event_id, "comment"),
+        author=message.agent,
+        text=message.comment,
+        author_type="agent",
+    )
+
+
+def _commented_again(message: SuggestionCreated, gate: Gate) -> ApprovalCommented:
+    """What people said while the agent worked on this revision sends it back at once."""
+    return ApprovalCommented(
+        approval_id=message.suggestion_id,
+        comment_id=derive(message.event_id, "unheard"),
+        author="",
+        text="\n".join(gate.unheard),
+        revises=message.revision,
+    )
+
+
+def _heard(gate: Gate | None, event: ApprovalCommented) -> None:
+    if gate is None:
+        return
+    if event.revises is not None:
+        gate.revising, gate.unheard = True, []
+    elif gate.revising and event.author_type == "human":
+        gate.unheard = [*gate.unheard, event.text]
+
+
+def _gate(state: Gates, gate_id: str, message: ExecutionMessage, ended: Callable[[str], bool]) -> Gate | None:
+    gate = state.gates.get(gate_id)
+    if gate is None and not ended(gate_id):
+        raise Refused("UNKNOWN_APPROVAL", f"no approval {gate_id} is known here")
     if gate is not None and not _same_tenant(gate, message):
         raise Refused("FORBIDDEN", "the approval belongs to another tenant")
     return gate
@@ -160,19 +243,14 @@ def _same_tenant(gate: Gate, message: ExecutionMessage) -> bool:
 
 
 def _submitted(state: Gates, message: ApprovalSubmitted, emit: Emit, ended: Callable[[str], bool]) -> None:
-    gate = _gate(state, message, ended)
+    gate = _gate(state, message.approval_id, message, ended)
     if gate is None:
         return
-    if gate.approvers and message.user_id not in gate.approvers:
+    why = _why_not(gate, message)
+    if why is not None:
         if gate.refused < REFUSALS_KEPT:
-            emit(
-                ApprovalRefused(
-                    approval_id=message.approval_id,
-                    submission_id=message.event_id,
-                    by=message.user_id,
-                    reason=f"{message.user_id or 'somebody without a name'} is not among the approvers",
-                )
-            )
+            refused = {"submission_id": message.event_id, "by": message.user_id, "reason": why}
+            emit(ApprovalRefused(approval_id=message.approval_id, **refused))
         return
     emit(
         ApprovalClosed(
@@ -181,21 +259,57 @@ def _submitted(state: Gates, message: ApprovalSubmitted, emit: Emit, ended: Call
             submission_id=message.event_id,
             by=message.user_id,
             comment=message.comment,
+            revision=gate.revision or None,
+            data=message.data if gate.revision else None,
         )
     )
+
+
+def _why_not(gate: Gate, message: ApprovalSubmitted) -> str | None:
+    if gate.approvers and message.user_id not in gate.approvers:
+        return f"{message.user_id or 'somebody without a name'} is not among the approvers"
+    if gate.revision and message.revision is not None and message.revision != gate.revision:
+        return f"the suggestion has revision {gate.revision} by now, and this was about revision {message.revision}"
+    return None
 
 
 def _commented(state: Gates, message: CommentAdded, emit: Emit, ended: Callable[[str], bool]) -> None:
-    if _gate(state, message, ended) is None:
+    """From one who may decide, on a suggestion: back to its agent with it."""
+    gate_id = message.approval_id or message.suggestion_id
+    gate = _gate(state, gate_id, message, ended)
+    if gate is None:
         return
+    decides = not gate.approvers or message.user_id in gate.approvers
+    revises = gate.revision > 0 and message.revise and message.author_type == "human" and decides and not gate.revising
     emit(
         ApprovalCommented(
-            approval_id=message.approval_id,
+            approval_id=gate_id,
             comment_id=message.event_id,
             author=message.user_id,
             text=message.text,
+            author_type=message.author_type,
+            revises=gate.revision if revises else None,
         )
     )
+
+
+def _sent_back(state: Gates, event: ApprovalCommented, at: datetime) -> Outgoing:
+    gate = state.gates[event.approval_id]
+    message = SuggestionRevisionRequested(
+        event_id=derive(event.comment_id, "revision"),
+        occurred_at=at,
+        execution_id=state.execution_id,
+        workflow_id=state.workflow_id,
+        user_id=event.author,
+        organization_id=gate.organization_id,
+        project_id=gate.project_id,
+        suggestion_id=event.approval_id,
+        step_id=gate.step_id,
+        agent=gate.agent,
+        revision=gate.revision,
+        comment=event.text,
+    )
+    return Outgoing(Kind.FACT, topics.SUGGESTION_REVISION_REQUESTED, state.execution_id, message)
 
 
 def _decided(state: Gates, event: ApprovalClosed, at: datetime) -> Outgoing:
@@ -214,5 +328,6 @@ def _decided(state: Gates, event: ApprovalClosed, at: datetime) -> Outgoing:
         decision=event.decision,  # a withdrawn gate is not announced
         decided_by=event.by,
         comment=event.comment,
+        data=event.data,
     )
     return Outgoing(Kind.FACT, topics.APPROVAL_DECIDED, state.execution_id, message)

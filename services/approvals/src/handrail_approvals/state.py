@@ -9,7 +9,11 @@ import orjson
 
 @dataclass(slots=True)
 class Gate:
-    """A gate that waits for people. Times are seconds since the epoch."""
+    """A gate that waits for people. Times are seconds since the epoch.
+
+    Of a suggestion, `revision` is the one that people see; `revising` while its agent works on the next one, and
+    `unheard` are comments that came meanwhile.
+    """
 
     step_id: str
     user_id: str
@@ -18,6 +22,10 @@ class Gate:
     approvers: tuple[str, ...]
     deadline: float | None
     refused: int = 0
+    agent: str = ""
+    revision: int = 0
+    revising: bool = False
+    unheard: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

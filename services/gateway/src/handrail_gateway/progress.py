@@ -21,8 +21,8 @@ MOST_RECORDS = 50_000
 
 
 class Missed(Protocol):
-    async def between(self, execution_id: str, start: int | None, since: float, end: int) -> list[Frame]:
-        """Progress from offset `start` (or from the moment `since`, seconds since the epoch) up to `end`, in order."""
+    async def between(self, execution_id: str, start: int | None, since: float, end: int | None) -> list[Frame]:
+        """Progress from offset `start` (or from the moment `since`, seconds since the epoch) up to `end` (or now), in order."""
 
     async def close(self) -> None: ...
 
@@ -35,11 +35,15 @@ class ProgressLog:
         self._reader: Reader | None = None
         self._lock = asyncio.Lock()
 
-    async def between(self, execution_id: str, start: int | None, since: float, end: int) -> list[Frame]:
+    async def between(self, execution_id: str, start: int | None, since: float, end: int | None) -> list[Frame]:
         tp = TopicPartition(STEP_PROGRESSED, partition_of(execution_id, EXECUTION_PARTITIONS))
         async with self._lock:
             if self._reader is None:
                 self._reader = await Reader.start(self._settings, "handrail-gateway-progress")
+            if end is None:
+                end = (await self._reader.end_offsets([tp]))[tp]
+            if start is not None and start >= end:
+                return []
             if start is None:
                 start = (await self._reader.offsets_at([tp], int(since * 1000)))[tp]
             first = max((await self._reader.begin_offsets([tp]))[tp], start, end - MOST_RECORDS)

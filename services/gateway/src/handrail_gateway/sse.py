@@ -29,6 +29,8 @@ WRITE_SECONDS = 15.0
 HISTORY_ROWS = 200
 RETRY_MS = 1000
 PROJECTION_SECONDS = 1.0
+LAST_WORDS = ("step_complete", "complete")
+"""Before these a client is told all words that were said: progress has a log of its own, which may be behind for a moment."""
 
 Position = tuple[int, int]
 
@@ -54,6 +56,9 @@ class ExecutionStream:
     clock: Callable[[], float] = time.time
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
+        if self.progress is not None:
+            for found in self._fresh(await self._progress_before(None)):
+                yield found
         async for found in self._history():
             yield found
         if self.reason == "complete":
@@ -78,11 +83,14 @@ class ExecutionStream:
                     tailing, owed = owed, None
                     async for found in self._history():
                         yield found
-                    for found in self._fresh(await self._progress_before(tailing)):
+                    for found in self._fresh(await self._progress_before(tailing.progress)):
                         yield found
             elif isinstance(item := await subscription.get(max(0.0, beat - loop.time())), Tailing):
                 owed = item
             elif isinstance(item, Said):
+                if self.progress is not None and any(found.event in LAST_WORDS for found in item.frames):
+                    for found in self._fresh(await self._progress_before(None)):
+                        yield found
                 for found in self._fresh(item.frames):
                     yield found
 
@@ -113,12 +121,12 @@ class ExecutionStream:
             self.reason = "complete"
         return fresh
 
-    async def _progress_before(self, tailing: Tailing) -> list[Frame]:
-        """What the client has not heard, up to where the tail takes over. Best effort, as progress is."""
-        if self.reason == "complete" or (self.progress or 0) >= tailing.progress:
+    async def _progress_before(self, end: int | None) -> list[Frame]:
+        """What the client has not heard, up to that place, or up to now. Best effort, as progress is."""
+        if self.reason == "complete":
             return []
         try:
-            return await self.missed.between(self.execution_id, self.progress, self.since, tailing.progress)
+            return await self.missed.between(self.execution_id, self.progress, self.since, end)
         except (KafkaError, Unavailable, TimeoutError) as error:
             log.warning("progress_missed", execution_id=self.execution_id, error=repr(error))
             return []

@@ -112,6 +112,21 @@ def _say(event: Json) -> list[Said]:
         case "step.failed":
             failed = _pick(event, step="step_id", attempt="attempt", error="error")
             return [("error", _error(event)), ("step_complete", {**failed, "status": "failed"})]
+        case "suggestion.made":
+            names = ("suggestion_id", "revision", "action", "reasoning", "confidence", "suggested_data", "comment")
+            told = {name: event.get(name) for name in names}
+            return [
+                ("status", {"status": "waiting", **_pick(event, step="step_id", agent="agent"), "suggestion": told})
+            ]
+        case "suggestion.sent_back":
+            told = _pick(event, step="step_id", suggestion_id="suggestion_id", sent_back_by="by", comment="comment")
+            return [("status", {"status": "running", **told})]
+        case "suggestion.approved":
+            told = _pick(event, step="step_id", suggestion_id="suggestion_id", approved_by="by", action="action")
+            return [("status", {"status": "running", **told, "comment": event.get("comment")})]
+        case "action.executed":
+            told = _pick(event, step="step_id", suggestion_id="suggestion_id", type="result_type", details="details")
+            return [("status", {"status": "running", **told})]
         case "steps.skipped":
             return [("step_complete", _left(step, "skipped", event.get("reason"))) for step in event["step_ids"]]
         case "steps.cancelled":

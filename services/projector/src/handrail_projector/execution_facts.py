@@ -220,6 +220,10 @@ def _step_started(told: Told, event: Any) -> None:
     told.steps.append((as_text(event["step_id"]), row, change))
 
 
+def _suggested(told: Told, event: Any) -> None:
+    told.step(event, StepChange("waiting"))
+
+
 def _step_completed(told: Told, event: Any) -> None:
     told.step(event, StepChange("completed", output=as_json(event.get("output")), completed_at=told.at))
 
@@ -265,6 +269,10 @@ EXECUTION_EVENTS = {
     "signal.received": _noted,
     "step.models_called": _noted,
     "step.advanced": _noted,
+    "suggestion.made": _suggested,
+    "suggestion.sent_back": _noted,
+    "suggestion.approved": _noted,
+    "action.executed": _noted,
     "schedule.set": _schedule_set,
     "schedule.fired": _schedule_fired,
     "schedule.run_ended": _noted,

@@ -53,6 +53,7 @@ class Batch:
     steps: dict[tuple[str, str], tuple[StepRow | None, StepChange]] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
     opened: dict[str, Row] = field(default_factory=dict)
+    revised: dict[str, Row] = field(default_factory=dict)
     closed: dict[str, Row] = field(default_factory=dict)
     approval_history: list[Row] = field(default_factory=list)
     versions: dict[tuple[str, int], Row] = field(default_factory=dict)
@@ -117,11 +118,13 @@ class Batch:
     def _add_approval(self, partition: int, offset: int, value: bytes) -> None:
         raw = orjson.loads(value)
         record = without_nul(raw) if NUL in value else raw
-        at, opened, closed, history = as_time(record["at"]), [], [], []
+        at, opened, revised, closed, history = as_time(record["at"]), [], [], [], []
         for ordinal, event in enumerate(record.get("events", ())):
             approval_id, kind = as_text(event["approval_id"]), event["type"]
             if kind == "approval.opened":
                 opened.append(_opened(record, event, at))
+            elif kind == "suggestion.revised":
+                revised.append(_revised(event))
             elif kind == "approval.closed":
                 closed.append(_closed(event, at))
             elif kind not in ("approval.commented", "approval.refused"):
@@ -130,6 +133,7 @@ class Batch:
             history.append((approval_id, partition, offset, ordinal, at, said))
         for row in opened:
             self.opened.setdefault(row[0], row)
+        self.revised.update((row[0], row) for row in revised)
         self.closed.update((row[0], row) for row in closed)
         self.approval_history += history
 
@@ -158,12 +162,18 @@ def _opened(record: Any, event: Any, at: datetime) -> Row:
         as_json(event.get("show")),
         as_optional_time(event.get("deadline")),
         at,
+        as_json(event.get("suggestion")),
     )
+
+
+def _revised(event: Any) -> Row:
+    suggestion = event["suggestion"]
+    return (as_text(event["approval_id"]), as_json(suggestion), as_json(suggestion["suggested_data"]))
 
 
 def _closed(event: Any, at: datetime) -> Row:
     said = [as_text(event.get(name, "")) for name in ("submission_id", "by", "comment")]
-    return (as_text(event["approval_id"]), as_text(event["decision"]), *said, at)
+    return (as_text(event["approval_id"]), as_text(event["decision"]), *said, at, as_json(event.get("data")))
 
 
 # --- messages of one row ------------------------------------------------------------------------------------------------

@@ -134,6 +134,8 @@ async def _write_steps(connection: asyncpg.Connection, batch: Batch) -> None:
 async def _write_approvals(connection: asyncpg.Connection, batch: Batch) -> None:
     if batch.opened:
         await connection.executemany(statement("approvals_opened"), batch.opened.values())
+    if batch.revised:
+        await connection.executemany(statement("approvals_revised"), batch.revised.values())
     if batch.closed:
         await connection.executemany(statement("approvals_closed"), batch.closed.values())
     if batch.approval_history:

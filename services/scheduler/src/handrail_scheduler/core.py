@@ -5,7 +5,7 @@ from typing import Any
 
 from handrail_contracts import topics
 from handrail_contracts.admission import QUEUE_PREFIX, AdmissionDecided, AdmissionReleased, AdmissionRequested
-from handrail_contracts.approvals import ApprovalDecided
+from handrail_contracts.approvals import ApprovalDecided, SuggestionRevisionRequested
 from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import ErrorInfo
 from handrail_contracts.execution_events import (
@@ -62,6 +62,7 @@ WIRING = Wiring(
         topics.AGENT_EXECUTED,
         topics.WORKFLOW_STARTED,
         topics.APPROVAL_DECIDED,
+        topics.SUGGESTION_REVISION_REQUESTED,
         topics.EXECUTION_CONTROLLED,
         topics.CHILD_ENDED,
         topics.ADMISSION,
@@ -74,6 +75,7 @@ WIRING = Wiring(
     fold_version=1,
     seldom=frozenset(
         {
+            topics.SUGGESTION_REVISION_REQUESTED,
             topics.EXECUTION_CONTROLLED,
             topics.CHILD_ENDED,
             topics.ADMISSION,
@@ -139,6 +141,8 @@ class SchedulerCore:
                 decide.conversation_advanced(decision, message)
             case ApprovalDecided():
                 decide.decided(decision, message)
+            case SuggestionRevisionRequested():
+                decide.sent_back(decision, message)
             case ChildEnded():
                 decide.child_ended(decision, message)
             case AdmissionDecided():

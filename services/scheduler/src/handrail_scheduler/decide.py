@@ -5,7 +5,7 @@ reads it. A late or repeated input decides nothing, so a decision is safe to mee
 """
 
 from handrail_contracts.admission import Admission, AdmissionDecided
-from handrail_contracts.approvals import ApprovalDecided
+from handrail_contracts.approvals import ApprovalDecided, SuggestionRevisionRequested
 from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import ErrorInfo, tenant_of, utc
 from handrail_contracts.execution_events import (
@@ -22,6 +22,7 @@ from handrail_contracts.steps import AgentAdvanced, AgentExecuted, Turn, advance
 from handrail_contracts.workflows import ChildEnded, Origin, WorkflowStarted
 from handrail_graph import ApprovalParameters, Graph, SignalParameters
 
+from handrail_scheduler import suggestions
 from handrail_scheduler.advance import advance, enter
 from handrail_scheduler.decision import MOVING, Decision, Emit
 from handrail_scheduler.ending import attempt_failed, end, fail
@@ -121,8 +122,14 @@ def answer(decision: Decision, message: AgentExecuted) -> None:
         return
     if message.model_calls:
         decision.say(ModelsCalled, step_id=message.step_id, attempt=message.attempt, calls=message.model_calls)
+    rules, own = suggestions.rules_of(decision, message.step_id), decision.state.suggestions.get(message.step_id)
     if message.status == "completed":
-        decision.complete(message.step_id, message.output)
+        if rules is None:
+            decision.complete(message.step_id, message.output)
+        elif own is not None and own["phase"] == "acts":
+            suggestions.acted(decision, rules, message)
+        else:
+            suggestions.made(decision, rules, message)
     else:
         error = message.error or ErrorInfo(code="AGENT_ERROR", message=f"agent {message.agent} failed and said nothing")
         attempt_failed(decision, message.step_id, error)
@@ -151,6 +158,10 @@ def gave_too_much(decision: Decision, message: AgentExecuted | ChildEnded, error
 
 def decided(decision: Decision, message: ApprovalDecided) -> None:
     """How the gate that a step waits for has ended."""
+    if message.step_id in decision.state.suggestions:
+        suggestions.decided(decision, message)
+        advance(decision, (message.step_id,))
+        return
     step = decision.state.steps.get(message.step_id)
     if step is None or decision.running(message.step_id, step.attempt) is None or step.waits_for != "approval":
         return
@@ -170,6 +181,11 @@ def decided(decision: Decision, message: ApprovalDecided) -> None:
             "comment": message.comment,
         }
         decision.complete(message.step_id, output)
+    advance(decision, (message.step_id,))
+
+
+def sent_back(decision: Decision, message: SuggestionRevisionRequested) -> None:
+    suggestions.sent_back(decision, message)
     advance(decision, (message.step_id,))
 
 

@@ -34,15 +34,13 @@ def attempt_failed(decision: Decision, step_id: str, error: ErrorInfo) -> None:
         return
     give_up(decision, inside(decision.state, step_id))
     node, attempt = decision.graph.nodes[step_id], decision.state.steps[step_id].attempt
-    number = attempt - decision.state.attempts.get(step_id, 0)
     jitter = fraction(decision.state.execution_id, step_id, attempt)
-    retry_at = utc(decision.now + node.retry.delay(number, jitter))
+    retry_at = utc(decision.now + node.retry.delay(decision.state.tries(step_id), jitter))
     decision.say(StepRetryScheduled, step_id=step_id, attempt=attempt, error=error, retry_at=retry_at)
 
 
 def _may_try_again(decision: Decision, step_id: str) -> bool:
-    attempt = decision.state.steps[step_id].attempt - decision.state.attempts.get(step_id, 0)
-    return attempt < decision.graph.nodes[step_id].retry.max_attempts
+    return decision.state.tries(step_id) < decision.graph.nodes[step_id].retry.max_attempts
 
 
 def inside(state: Execution, loop_id: str) -> list[str]:

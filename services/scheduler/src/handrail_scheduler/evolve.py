@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 from handrail_contracts.envelope import utc
 from handrail_contracts.execution_events import (
+    ActionExecuted,
     AnyExecutionEvent,
     CompensationStarted,
     ExecutionAdmitted,
@@ -31,6 +32,9 @@ from handrail_contracts.execution_events import (
     StepsSkipped,
     StepStarted,
     StepSteered,
+    SuggestionApproved,
+    SuggestionMade,
+    SuggestionSentBack,
     VersionChanged,
 )
 from handrail_contracts.journal import Record
@@ -41,7 +45,7 @@ from handrail_scheduler.state import SETTLED, Execution, Outcome, Status, Step, 
 
 __all__ = ["evolve", "seconds", "utc"]
 
-IDLE = ("approval", "timer", "signal", "loop", "workflow")
+IDLE = ("approval", "suggestion", "timer", "signal", "loop", "workflow")
 REQUESTS_KEPT = 100
 
 
@@ -73,6 +77,8 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
                 _stop_work(state, step_id, StepStatus.CANCELLED)
                 state.turns.pop(step_id, None)
                 state.conversations.pop(step_id, None)
+                if step_id in state.suggestions:
+                    state.suggestions[step_id] |= {"phase": "withdrawn", "part": ()}
         case ModelsCalled():
             pass
         case StepAdvanced():
@@ -83,6 +89,22 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             state.status = Status.PAUSED
         case ExecutionResumed():
             state.status = Status.RUNNING
+        case SuggestionMade():
+            _suggested(state, event)
+        case SuggestionSentBack():
+            _sent_back(state, event)
+        case SuggestionApproved():
+            own = state.suggestions[event.step_id]
+            own |= {
+                "phase": "acts",
+                "asked": event.action,
+                "input": event.data,
+                "data": event.data,
+                "part": ("action",),
+            }
+            own |= {"by": event.by, "comment": event.comment, "attempts": _attempts(state, event.step_id)}
+        case ActionExecuted():
+            pass
         case SignalReceived():
             state.signals.append((event.signal, event.data))
             _note_request(state, event.request_id)
@@ -142,6 +164,8 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
     known = state.steps.get(event.step_id)
     if known is not None:
         _stop_work(state, event.step_id, known.status)
+        if state.suggestions.get(event.step_id, {}).get("phase") == "withdrawn":
+            del state.suggestions[event.step_id]
         if event.waits_for == "loop":
             _forget_turns(state, event.step_id)
     state.steps[event.step_id] = Step(
@@ -160,6 +184,33 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
         state.idle += 1
     else:
         state.working += 1
+
+
+def _attempts(state: Execution, step_id: str) -> int:
+    return state.steps[step_id].attempt - state.attempts.get(step_id, 0)
+
+
+def _suggested(state: Execution, event: SuggestionMade) -> None:
+    """The step waits for people now."""
+    known = state.suggestions.get(event.step_id)
+    original = state.steps[event.step_id].input if known is None else known["original"]
+    said = event.model_dump(include={"action", "reasoning", "confidence", "suggested_data"})
+    state.suggestions[event.step_id] = {
+        "id": event.suggestion_id, "revision": event.revision, "phase": "waits", "agent": event.agent, "said": said,
+        "data": event.suggested_data, "original": original, "comments": [] if known is None else known["comments"],
+        "part": () if known is None else known["part"], "attempts": _attempts(state, event.step_id),
+    }  # fmt: skip
+    state.conversations.pop(event.step_id, None)
+    step = _stop_work(state, event.step_id, StepStatus.RUNNING)
+    step.waits_for = "suggestion"
+    state.idle += 1
+
+
+def _sent_back(state: Execution, event: SuggestionSentBack) -> None:
+    own = state.suggestions[event.step_id]
+    own["comments"] = [*own["comments"], {"author": event.by, "text": event.comment}]
+    told = {"input": own["original"], "suggestion": own["said"], "comments": own["comments"]}
+    own |= {"phase": "revises", "asked": own["agent"], "input": told, "part": ("revision", event.revision + 1)}
 
 
 def _stop_work(state: Execution, step_id: str, status: StepStatus) -> Step:
@@ -186,6 +237,7 @@ def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> Non
         _take_signal(state, step.input)
     state.turns.pop(event.step_id, None)
     state.conversations.pop(event.step_id, None)
+    state.suggestions.pop(event.step_id, None)
     _stop_work(state, event.step_id, StepStatus.COMPLETED).output = event.output
     node = graph.nodes[event.step_id]
     _resolve_settled(graph, state, node, step)
@@ -234,6 +286,8 @@ def _step_failed(graph: Graph | None, state: Execution, event: StepFailed) -> No
         state.idle += 1
         return
     state.conversations.pop(event.step_id, None)
+    if event.step_id in state.suggestions:
+        state.suggestions[event.step_id] |= {"phase": "withdrawn", "part": ()}
     node = graph.nodes[event.step_id]
     error = event.error.model_dump()
     if event.then in ("continue", "catch"):
@@ -269,6 +323,7 @@ def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
             state.attempts[step_id] = attempt
         state.turns.pop(step_id, None)
         state.conversations.pop(step_id, None)
+        state.suggestions.pop(step_id, None)
         state.failing.pop(step_id, None)
         state.failures.pop(step_id, None)
     gone = set(event.step_ids)

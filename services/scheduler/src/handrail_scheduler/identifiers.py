@@ -6,17 +6,22 @@ from handrail_contracts.ids import derive
 
 
 @lru_cache(maxsize=16_384)
-def run_id(execution_id: str, step_id: str, *attempts_before: int) -> str:
+def run_id(execution_id: str, step_id: str, *parts: int | str) -> str:
     """Names a step run: the same for each of its attempts. After a rewind it is another run, and has another name.
 
-    `attempts_before` are those of the step before the rewind and, inside of loops that began again, those of the loops.
+    `parts` are the attempts of the step before the rewind and, inside of loops that began again, those of the loops; and
+    of a step whose suggestion is revised or carried out, what is done.
     """
-    return derive(execution_id, step_id, *attempts_before)
+    return derive(execution_id, step_id, *parts)
 
 
 def request_id(run: str, attempt: int) -> str:
     """Names one attempt, and the child that an attempt of a sub-workflow starts."""
     return derive(run, attempt)
+
+
+def suggestion_id(run: str, attempt: int) -> str:
+    return derive(run, "suggestion", attempt)
 
 
 def gate_id(run: str, attempt: int) -> str:

@@ -12,6 +12,7 @@ _SOURCES = {
     "approval": "the decision on its gate",
     "workflow": "the end of its sub-workflow",
     "signal": "a signal",
+    "suggestion": "the decision on its suggestion",
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from handrail_contracts import topics
 from handrail_contracts.admission import Admission, AdmissionReleased, AdmissionRequested
-from handrail_contracts.approvals import ApprovalRequested, ApprovalWithdrawn
+from handrail_contracts.approvals import ApprovalRequested, ApprovalWithdrawn, SuggestionCreated
 from handrail_contracts.envelope import ErrorInfo, tenant_of, utc
 from handrail_contracts.execution_events import (
     AnyExecutionEvent,
@@ -22,10 +22,11 @@ from handrail_contracts.execution_events import (
     StepRetryScheduled,
     StepsCancelled,
     StepStarted,
+    SuggestionMade,
 )
 from handrail_contracts.ids import derive
 from handrail_contracts.journal import Record
-from handrail_contracts.steps import StepRequested, Turn
+from handrail_contracts.steps import Action, StepRequested, Turn
 from handrail_contracts.workflows import ChildEnded, LifecycleMetadata, Parent, WorkflowCompleted, WorkflowStarted
 from handrail_graph import AgentParameters, Graph, Node, StepType, SubWorkflowParameters, ToolParameters
 from handrail_runtime.machine.core import Kind, Outgoing
@@ -33,6 +34,7 @@ from handrail_runtime.machine.core import Kind, Outgoing
 from handrail_scheduler.cancelling import cancellation
 from handrail_scheduler.identifiers import gate_id, request_id
 from handrail_scheduler.state import Execution, Step, StepStatus
+from handrail_scheduler.suggestions import schema_of
 
 _EVENT_TYPES: dict[type[Any], str] = {
     ExecutionCompleted: "workflow.completed",
@@ -49,6 +51,9 @@ def react(
     match event:
         case StepCompleted():
             return ()
+        case SuggestionMade():
+            assert graph is not None
+            return (_suggestion(graph.nodes[event.step_id], state, event, record),)
         case StepStarted(waits_for="agent" | "approval"):
             assert graph is not None
             return (_request(graph.nodes[event.step_id], state, state.steps[event.step_id], partition),)
@@ -57,10 +62,13 @@ def react(
             return (_child(graph.nodes[event.step_id], state, event),)
         case StepsCancelled():
             assert graph is not None
-            return list(_withdrawals(graph, state, event.step_ids, record))
+            return [*_withdrawals(graph, state, event.step_ids, record), *_unsuggested(state, event.step_ids, record)]
         case StepFailed(error=error) | StepRetryScheduled(error=error) if error.code == "TIMEOUT":
             assert graph is not None
-            return list(_withdrawals(graph, state, (event.step_id,), record))
+            gone = _withdrawals(graph, state, (event.step_id,), record)
+            return [*gone, *_unsuggested(state, (event.step_id,), record)]
+        case StepFailed() if state.suggestions:
+            return list(_unsuggested(state, (event.step_id,), record))
         case (
             ExecutionCompleted() | ExecutionFailed() | ExecutionRejected() | ExecutionCancelled() | ExecutionTimedOut()
         ):
@@ -102,8 +110,7 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
         step_id=node.id,
         run_id=run,
         attempt=step.attempt,
-        kind=_KINDS[node.type],
-        agent=_agent(node),
+        **_what(node, state),
         input=step.input,
         context=state.context,
         session_id=state.session_id,
@@ -112,6 +119,22 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
         turns=tuple(Turn.model_validate(turn) for turn in state.conversations.get(node.id, ())),
     )
     return Outgoing(Kind.REQUEST, topics.STEP_REQUESTED, run, message)
+
+
+def _what(node: Node, state: Execution) -> dict[str, Any]:
+    """What is asked of whom."""
+    rules = node.parameters.suggestion if isinstance(node.parameters, AgentParameters) else None
+    if rules is None:
+        return {"kind": _KINDS[node.type], "agent": _agent(node)}
+    own = state.suggestions.get(node.id)
+    if own is None or own["phase"] != "acts":
+        return {"kind": "agent", "agent": _agent(node), "answer_schema": schema_of(rules)}
+    action = rules.actions[own["asked"]]
+    return {
+        "kind": "action",
+        "agent": own["asked"],
+        "action": Action(type=action.type, url=action.url, tool=action.tool),
+    }
 
 
 _KINDS = {StepType.AGENT_EXECUTION: "agent", StepType.API_CALL: "api_call", StepType.TOOL_CALL: "tool"}
@@ -149,13 +172,21 @@ def _withdrawals(graph: Graph, state: Execution, step_ids: tuple[str, ...], reco
     for step_id in step_ids:
         match graph.nodes[step_id].type:
             case StepType.HUMAN_APPROVAL:
-                yield _withdrawal(state, step_id, record)
+                gate = gate_id(state.run_id(step_id), state.steps[step_id].attempt)
+                yield _withdrawal(state, gate, record)
             case StepType.SUB_WORKFLOW:
                 yield _cancellation(graph.nodes[step_id], state, record)
 
 
-def _withdrawal(state: Execution, step_id: str, record: Record) -> Outgoing:
-    gate = gate_id(state.run_id(step_id), state.steps[step_id].attempt)
+def _unsuggested(state: Execution, step_ids: tuple[str, ...], record: Record) -> Iterator[Outgoing]:
+    """Suggestions whose step waits for them no more."""
+    for step_id in step_ids:
+        own = state.suggestions.get(step_id)
+        if own is not None and own["phase"] == "withdrawn":
+            yield _withdrawal(state, own["id"], record)
+
+
+def _withdrawal(state: Execution, gate: str, record: Record) -> Outgoing:
     message = ApprovalWithdrawn(
         event_id=derive(gate, "withdrawn"),
         occurred_at=record.at,
@@ -166,6 +197,24 @@ def _withdrawal(state: Execution, step_id: str, record: Record) -> Outgoing:
         reason="the execution waits for it no more",
     )
     return Outgoing(Kind.NOTICE, topics.APPROVAL_REQUESTED, state.execution_id, message)
+
+
+def _suggestion(node: Node, state: Execution, event: SuggestionMade, record: Record) -> Outgoing:
+    """Once it is certain: who hears of it reads no fences."""
+    assert isinstance(node.parameters, AgentParameters) and node.parameters.suggestion is not None
+    told = event.model_dump(exclude={"n", "type", "attempt"})
+    message = SuggestionCreated(
+        event_id=derive(event.suggestion_id, "revision", event.revision),
+        occurred_at=record.at,
+        execution_id=state.execution_id,
+        workflow_id=state.workflow_id,
+        **tenant_of(state),
+        **told,
+        task_id=state.run_id(node.id),
+        approvers=node.parameters.suggestion.approvers,
+        message=node.parameters.suggestion.message,
+    )
+    return Outgoing(Kind.FACT, topics.SUGGESTION_CREATED, state.execution_id, message)
 
 
 def _child(node: Node, state: Execution, event: StepStarted) -> Outgoing:

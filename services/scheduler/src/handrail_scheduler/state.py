@@ -75,6 +75,9 @@ class Outcome:
     reason: str = ""
 
 
+_NONE: dict[str, Any] = {"part": (), "attempts": 0}
+
+
 @dataclass(slots=True)
 class Execution:
     """Changed by `evolve` alone. `n` is the number of the last event; times are seconds since the epoch.
@@ -85,7 +88,8 @@ class Execution:
     execution was rewound to a place before it. `failures` say what the failure of a step meant. `failing` says of a
     parallel step that waits for its other branches which step failed, and why. `undoable` are completed steps that can be
     undone, oldest first. `conversations` are the turns of agents that talk to models, by step, as
-    `handrail_contracts.steps.Turn` has them. `queues` are those that it still has to be admitted by, the one that it has
+    `handrail_contracts.steps.Turn` has them; `suggestions` is what has become of those that steps made (see `suggestions.py`).
+    `queues` are those that it still has to be admitted by, the one that it has
     asked first; `places` are those that it has asked, and whether it gives its place back while it waits. `requests` are
     the latest controls that counted, so that none counts twice.
     """
@@ -117,6 +121,7 @@ class Execution:
     outcome: Outcome | None = None
     parent: dict[str, Any] | None = None
     conversations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    suggestions: dict[str, dict[str, Any]] = field(default_factory=dict)
     queues: list[dict[str, Any]] = field(default_factory=list)
     places: dict[str, bool] = field(default_factory=dict)
     stubs: dict[str, Any] = field(default_factory=dict)
@@ -125,9 +130,15 @@ class Execution:
     idle: int = 0
 
     def run_id(self, step_id: str) -> str:
-        if not self.attempts and "]" not in step_id:
+        if not self.attempts and "]" not in step_id and not self.suggestions:
             return run_id(self.execution_id, step_id)
-        return run_id(self.execution_id, step_id, *self._attempts_before(step_id))
+        part = self.suggestions.get(step_id, _NONE)["part"]
+        return run_id(self.execution_id, step_id, *self._attempts_before(step_id), *part)
+
+    def tries(self, step_id: str) -> int:
+        """Attempts of what is being tried now: neither those before a rewind nor those that led to a suggestion count."""
+        attempt = self.steps[step_id].attempt - self.attempts.get(step_id, 0)
+        return int(attempt - self.suggestions.get(step_id, _NONE)["attempts"])
 
     def _attempts_before(self, step_id: str) -> Iterator[int]:
         if before := self.attempts.get(step_id):

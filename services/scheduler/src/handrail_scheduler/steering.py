@@ -18,6 +18,7 @@ from handrail_scheduler.advance import advance, enter, within
 from handrail_scheduler.decision import ALIVE, MOVING, Decision
 from handrail_scheduler.ending import end, give_up, terminate
 from handrail_scheduler.state import UNDER_WAY, Execution, Status, StepStatus
+from handrail_scheduler.suggestions import owed
 
 SIGNALS_KEPT = 1000
 """Signals that nobody waits for yet; more are refused, so that nobody fills the state with them."""
@@ -58,7 +59,7 @@ def _go_on(decision: Decision) -> None:
         for step_id, step in steps.items()
         if step.status is StepStatus.RETRYING and step.wake_at is not None and step.wake_at <= decision.now
     ]
-    for step_id in due:
+    for step_id in (*due, *owed(decision.state)):
         if decision.state.status in MOVING:
             decision.begin(step_id)
     advance(decision, tuple(steps))

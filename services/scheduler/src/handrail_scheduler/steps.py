@@ -32,6 +32,7 @@ from handrail_scheduler.decision import Decision
 from handrail_scheduler.ending import fail
 from handrail_scheduler.loops import turn_output
 from handrail_scheduler.state import Execution, Step, StepStatus
+from handrail_scheduler.suggestions import begin_again
 
 Path = tuple[str, ...]
 
@@ -153,6 +154,8 @@ def _begin_trigger(decision: Decision, node: Node) -> None:
 
 def _begin_agent(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, AgentParameters)
+    if begin_again(decision, node.id, _deadline(decision, node)):
+        return
     [rendered] = _rendered(decision, node, node.parameters.input)
     _begin_remote(decision, node, node.parameters.agent, rendered)
 

@@ -6,41 +6,30 @@ pydantic-ai speaks to the providers; the loop is ours, since every call is recor
 import asyncio
 import os
 import time
-from collections.abc import Sequence
 from functools import cache, cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from handrail_contracts.agents import OFFLINE, LlmConfig
 from handrail_contracts.codec import first_mistake
-from handrail_contracts.ids import derive
-from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested, ToolAsked, ToolResult
+from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested
 from handrail_runtime.settings import Settings
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import ValidationError
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress, refused
-from handrail_agent_runner.agents.messages import arguments_of, conversation_of, corrections, heard, message_of, written
+from handrail_agent_runner.agents.talk import FINAL, Talk
 from handrail_agent_runner.agents.words import Words
-from handrail_agent_runner.conversation import Conversation
 from handrail_agent_runner.mcp.descriptors import visible_name
-from handrail_agent_runner.tools import Tool, Toolbox
+from handrail_agent_runner.tools import Toolbox
 
 if TYPE_CHECKING:  # see _import
     from openai import AsyncOpenAI
-    from pydantic_ai.messages import ModelMessage, ModelRequestPart, ModelResponse, ToolCallPart
+    from pydantic_ai.messages import ModelMessage, ModelResponse
     from pydantic_ai.models import Model, ModelRequestParameters
 
-FINAL = "final_answer"
 NO_KEY, SHORTEST_KEY = "none", 8
-CORRECTIONS = 2
-"""How often a model may correct an answer that does not fit its form."""
-MOST_BYTES = 512 * 1024
-"""What a conversation may hold of tool results: it travels with the step's next attempt."""
-TOLD_BYTES = 20_000
-"""What is told of a tool's result on the way; the model sees all of it."""
 
 
 class LlmAgent:
@@ -49,10 +38,8 @@ class LlmAgent:
     def __init__(self, name: str, config: LlmConfig, settings: Settings, toolbox: Toolbox) -> None:
         self._name, self._config, self._settings = name, config, settings
         self._limit = settings.result_limit_bytes
-        self._clients: list[AsyncOpenAI] = []
         self._toolbox = toolbox
-        self._tools: dict[str, Tool] = {}
-        self._form = None if config.output_schema is None else Draft202012Validator(config.output_schema)
+        self._clients: list[AsyncOpenAI] = []
 
     async def close(self) -> None:
         """Lets go of its connections."""
@@ -64,111 +51,45 @@ class LlmAgent:
         names = [self._config.model, *([self._config.fallback_model] if self._config.fallback_model else [])]
         return [model_of(name, self._config, self._settings, self._clients) for name in names]
 
-    def _parameters(self) -> "ModelRequestParameters":
-        from pydantic_ai.models import ModelRequestParameters
-        from pydantic_ai.tools import ToolDefinition
-
-        tools = [
-            ToolDefinition(name=name, parameters_json_schema=tool.parameters, description=tool.description)
-            for name, tool in self._tools.items()
-        ]
-        if self._config.output_schema is None:
-            return ModelRequestParameters(function_tools=tools)
-        final = ToolDefinition(
-            name=FINAL,
-            parameters_json_schema=self._config.output_schema,
-            kind="output",
-            description="Gives the answer.",
-        )
-        return ModelRequestParameters(
-            function_tools=tools, output_tools=[final], output_mode="tool", allow_text_output=False
-        )
-
     async def execute(self, request: StepRequested, progress: Progress) -> Any:
         await asyncio.to_thread(_import)
-        from pydantic_ai.messages import ModelRequest
-
-        self._tools = {visible_name(name): await self._toolbox.tool(name, request) for name in self._config.tools}
-        conversation = progress.conversation or Conversation(request)
-        await conversation.resume()
-        instructions = self._config.instructions or None
-        messages = conversation_of(request.input, instructions)
-        for number, turn in enumerate(conversation.turns):
-            response = message_of(turn.said)
-            parts = await self._results(conversation, number, response, request, progress)
-            messages += [response, ModelRequest(parts=parts, instructions=instructions)]
-        most, chances = request.max_iterations or self._config.max_iterations, CORRECTIONS
-        for _ in range(most - len(conversation.turns)):
-            response = await self._ask(messages, progress, conversation)
-            calls, final = response.tool_calls, self._final(response)
-            if self._form is None and not calls:
-                return response.text or ""
-            wrong = self._mistake(final)
-            if final is not None and not wrong:
-                return arguments_of(final)
-            if final is None and calls:
-                await self._want(conversation, response, progress)
-                parts = await self._results(conversation, len(conversation.turns) - 1, response, request, progress)
-            elif chances:
-                chances -= 1
-                parts = corrections(wrong, final, calls)
-            else:
-                message = f"agent {self._name} did not give an answer that fits its output_schema: {wrong}"
-                raise AgentFailure("AGENT_ERROR", message, retryable=True)
-            messages += [response, ModelRequest(parts=parts, instructions=instructions)]
-        message = (
-            f"agent {self._name} asked its model {most} times and came to no end; raise max_iterations if it needs more"
-        )
-        raise AgentFailure("AGENT_ERROR", message, retryable=False)
-
-    def _final(self, response: "ModelResponse") -> "ToolCallPart | None":
-        if self._form is None:
-            return None
-        return next((call for call in response.tool_calls if call.tool_name == FINAL), None)
-
-    def _mistake(self, final: "ToolCallPart | None") -> str:
-        """Why that is no answer; empty if it is one."""
-        if self._form is None or final is None:
-            return f"answer by calling {FINAL}"
-        try:
-            answer = arguments_of(final)
-        except ValueError as error:
-            return f"the answer is no JSON: {error}"
-        found = next(iter(self._form.iter_errors(answer)), None)
-        return "" if found is None else f"{found.json_path}: {found.message}"[:500]
-
-    # --- the model --------------------------------------------------------------------------------------------------
+        tools = {visible_name(name): await self._toolbox.tool(name, request) for name in self._config.tools}
+        return await Talk(self._name, self._config, tools, self._ask, request, progress, self._limit).run()
 
     async def _ask(
-        self, messages: "Sequence[ModelMessage]", progress: Progress, conversation: Conversation
+        self, messages: "list[ModelMessage]", parameters: "ModelRequestParameters", words: Words, calls: list[ModelCall]
     ) -> "ModelResponse":
-        """The next answer, from the fallback model if the first fails in a way that may pass."""
         *others, last = self._models
         for model in others:
             try:
-                return await self._ask_one(model, messages, progress, conversation)
+                return await self._ask_one(model, messages, parameters, words, calls)
             except AgentFailure as failure:
                 if not failure.info.retryable:
                     raise
-        return await self._ask_one(last, messages, progress, conversation)
+                words.again()
+        return await self._ask_one(last, messages, parameters, words, calls)
 
     async def _ask_one(
-        self, model: "Model", messages: "Sequence[ModelMessage]", progress: Progress, conversation: Conversation
+        self,
+        model: "Model",
+        messages: "list[ModelMessage]",
+        parameters: "ModelRequestParameters",
+        words: Words,
+        calls: list[ModelCall],
     ) -> "ModelResponse":
         began = time.perf_counter()
-        words = Words(progress, conversation)
         try:
             async with asyncio.timeout(self._config.timeout_seconds):
-                response = await self._stream(model, messages, words)
+                response = await self._stream(model, messages, parameters, words)
         except Exception as error:
             failure = error if isinstance(error, AgentFailure) else self._failure_of(model, error)
             seconds = time.perf_counter() - began
-            progress.model_calls.append(ModelCall(model=model.model_name, seconds=seconds, error=failure.info.message))
+            calls.append(ModelCall(model=model.model_name, seconds=seconds, error=failure.info.message))
             raise failure from error
         finally:
             words.flush()
         words.end()
-        progress.model_calls.append(_recorded(model, response, time.perf_counter() - began))
+        calls.append(_recorded(model, response, time.perf_counter() - began))
         return response
 
     def _failure_of(self, model: "Model", error: Exception) -> AgentFailure:
@@ -180,7 +101,9 @@ class LlmAgent:
                 message = message.replace(value, "***")
         return AgentFailure(info.code, message, retryable=info.retryable)
 
-    async def _stream(self, model: "Model", messages: "Sequence[ModelMessage]", words: Words) -> "ModelResponse":
+    async def _stream(
+        self, model: "Model", messages: "list[ModelMessage]", parameters: "ModelRequestParameters", words: Words
+    ) -> "ModelResponse":
         from pydantic_ai.direct import model_request_stream
         from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
         from pydantic_ai.settings import ModelSettings
@@ -191,7 +114,7 @@ class LlmAgent:
         if self._config.max_tokens is not None:
             settings["max_tokens"] = self._config.max_tokens
         async with model_request_stream(
-            model, messages, model_settings=settings, model_request_parameters=self._parameters()
+            model, messages, model_settings=settings, model_request_parameters=parameters
         ) as stream:
             async for event in stream:
                 text = ""
@@ -204,77 +127,6 @@ class LlmAgent:
                     message = f"agent {self._name} says more than {self._limit} bytes; pass large data by reference"
                     raise AgentFailure("RESULT_TOO_LARGE", message, retryable=False)
         return stream.get()
-
-    # --- tools ------------------------------------------------------------------------------------------------------
-
-    async def _want(self, conversation: Conversation, response: "ModelResponse", progress: Progress) -> None:
-        """Writes down what the model wants of tools, before they are called."""
-        asked = []
-        for call in response.tool_calls:
-            tool = self._tools.get(call.tool_name)
-            repeatable = tool is None or tool.repeatable
-            asked.append(ToolAsked(call_id=call.tool_call_id, tool=call.tool_name, repeatable=repeatable))
-        await conversation.asked(written(response), tuple(asked), progress.model_calls)
-        if conversation.weight > MOST_BYTES:
-            message = f"the conversation of agent {self._name} holds more than {MOST_BYTES} bytes of tool results"
-            raise AgentFailure("RESULT_TOO_LARGE", f"{message}; let tools give less", retryable=False)
-
-    async def _results(
-        self,
-        conversation: Conversation,
-        number: int,
-        response: "ModelResponse",
-        request: StepRequested,
-        progress: Progress,
-    ) -> "list[ModelRequestPart]":
-        """What the model hears of a turn's calls: those that nobody has carried out yet are carried out now."""
-        calls = {call.tool_call_id: call for call in response.tool_calls}
-        for asked in conversation.turns[number].open():
-            if await conversation.outcome_is_unknown(number, asked):
-                raise outcome_unknown(self._name, asked.tool, calls[asked.call_id])
-        open_calls = [calls[asked.call_id] for asked in conversation.turns[number].open()]
-        await asyncio.gather(*(self._use(conversation, number, call, request, progress) for call in open_calls))
-        return [heard(calls[result.call_id], result) for result in conversation.turns[number].results]
-
-    async def _use(
-        self, conversation: Conversation, number: int, call: "ToolCallPart", request: StepRequested, progress: Progress
-    ) -> None:
-        """A mistake of the model's own is told to it, so that it can do better."""
-        name, known = call.tool_name, ", ".join(self._tools) or "none"
-        progress(
-            "tool_call", {"id": call.tool_call_id, "tool": name, "arguments": call.args_as_json_str()[:TOLD_BYTES]}
-        )
-        keyed = request.model_copy(update={"run_id": derive(request.run_id, number, call.tool_call_id)})
-        try:
-            tool = self._tools.get(name)
-            if tool is None:
-                raise AgentFailure("TOOL_ERROR", f"there is no tool {name!r}; there are: {known}", retryable=False)
-            content = await tool.call(arguments_of(call), keyed, progress)
-            told = {"result": _checked(content, self._limit)}
-            result = ToolResult(call_id=call.tool_call_id, content=content)
-        except Exception as error:
-            told = {"error": f"{error}"[:1000] or type(error).__name__}
-            result = ToolResult(call_id=call.tool_call_id, **told)
-        progress("tool_result", {"id": call.tool_call_id, "tool": name, **told})
-        await conversation.gave(number, result)
-
-
-def _checked(content: Any, limit: int) -> str:
-    """What is told of a result. Raises `AgentFailure` if it is too large."""
-    text = orjson.dumps(content).decode()
-    if len(text) > limit:
-        raise AgentFailure("TOOL_ERROR", f"the result has more than {limit} bytes", retryable=False)
-    return text[:TOLD_BYTES]
-
-
-def outcome_unknown(agent: str, tool: str, call: "ToolCallPart") -> AgentFailure:
-    """For a person to settle: never a silent second call."""
-    message = (
-        f"agent {agent} has begun a call of {tool} that must not be made twice, and was cut off before its result was "
-        f"known. Look whether it took effect, then retry the step (with `data` if you know what the call gave) or skip it. "
-        f"Its arguments: {call.args_as_json_str()[:500]}"
-    )
-    return AgentFailure("OUTCOME_UNKNOWN", message, retryable=False)
 
 
 @cache

@@ -43,6 +43,10 @@ class Words:
             if same < len(text):
                 self._tell(text[same:])
 
+    def again(self) -> None:
+        """What was said so far is void: another model begins from the start."""
+        self._at = self.length = 0
+
     def end(self) -> None:
         """Nothing more is said: what readers have heard beyond it is no longer so."""
         if len(self._conversation.told(self._turn)) > self._at:

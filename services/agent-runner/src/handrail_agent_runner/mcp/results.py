@@ -55,13 +55,14 @@ def output_of(tool: str, result: "CallToolResult") -> Any:
     return [part.model_dump(mode="json", by_alias=True, exclude_none=True) for part in result.content]
 
 
-def lost(tool: str, said: str, *, repeatable: bool) -> AgentFailure:
+def lost(code: str, tool: str, how: str, repeatable: bool) -> AgentFailure:
     """Of a call that was made and has no answer: tried again if the tool can bear that, else settled by a person."""
-    message = f"tool {tool} did not answer ({said}), and nobody knows whether the call took effect"
+    message = f"tool {tool} did not answer {how}"
     if repeatable:
-        return AgentFailure("TOOL_ERROR", message, retryable=True)
+        return AgentFailure(code, message, retryable=True)
     look = "look whether it did, then retry the step, or skip it with the output that it should have"
-    return AgentFailure("OUTCOME_UNKNOWN", f"{message}; {look}", retryable=False)
+    told = f"{message}, and nobody knows whether the call took effect; {look}"
+    return AgentFailure("OUTCOME_UNKNOWN", told, retryable=False)
 
 
 def failure_of(tool: str, error: "MCPError", *, repeatable: bool) -> AgentFailure:
@@ -71,7 +72,7 @@ def failure_of(tool: str, error: "MCPError", *, repeatable: bool) -> AgentFailur
         case _ if error.code == UNREACHABLE or is_forgotten(error):
             return AgentFailure("TOOL_ERROR", f"tool {tool} was not called: {said}", retryable=True)
         case code if code in (LOST, CONNECTION_CLOSED):
-            return lost(tool, said, repeatable=repeatable)
+            return lost("TOOL_ERROR", tool, f"({said})", repeatable)
         case code if code == BUSY:
             return AgentFailure("RATE_LIMIT", f"tool {tool} was not called: {said}", retryable=True)
         case code if code == INVALID_PARAMS:

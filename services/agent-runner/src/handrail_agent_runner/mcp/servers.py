@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from handrail_agent_runner.agents.base import AgentFailure, Progress
 from handrail_agent_runner.mcp.descriptors import SERVER, STATE, Descriptor, Pin, compared
 from handrail_agent_runner.mcp.links import Secrets, is_forgotten, link, secrets_of
-from handrail_agent_runner.mcp.results import ask, failure_of, output_of
+from handrail_agent_runner.mcp.results import ask, failure_of, lost, output_of
 from handrail_agent_runner.mcp.session import Session, Unreachable
 
 if TYPE_CHECKING:  # see Session
@@ -246,8 +246,7 @@ class Servers:
             async with asyncio.timeout(server.config.timeout_seconds):
                 output = await self._call(server, pin, request, progress)
         except TimeoutError as error:
-            message = f"tool {name} took longer than {server.config.timeout_seconds:g} s"
-            raise AgentFailure("TIMEOUT", message, retryable=pin.repeatable) from error
+            raise lost("TIMEOUT", name, f"within {server.config.timeout_seconds:g} s", pin.repeatable) from error
         except AgentFailure as failure:
             info = failure.info
             raise AgentFailure(info.code, server.secrets.masked(info.message), retryable=info.retryable) from failure

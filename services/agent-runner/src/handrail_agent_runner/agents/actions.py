@@ -1,0 +1,133 @@
+"""What people have approved is carried out: an e-mail is sent, an address is called, a tool is used. Once."""
+
+import os
+from email.message import EmailMessage
+from email.utils import formatdate, parseaddr
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from handrail_contracts.codec import first_mistake
+from handrail_contracts.envelope import JsonObject
+from handrail_contracts.steps import StepRequested
+from handrail_runtime.settings import Settings
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
+
+from handrail_agent_runner.agents.api_call import ApiCall
+from handrail_agent_runner.agents.base import AgentFailure, Progress
+from handrail_agent_runner.once import once, outcome_unknown
+from handrail_agent_runner.tools import Toolbox
+
+
+class Mail(BaseModel):
+    """The data of an action of the type `email`."""
+
+    recipient: str = Field(validation_alias=AliasChoices("recipient", "to"), min_length=3, max_length=320, pattern="@")
+    subject: str = Field(min_length=1, max_length=500)
+    body: str = Field(max_length=200_000)
+    cc: list[str] = Field([], max_length=50)
+    reply_to: str = Field("", max_length=320)
+    in_reply_to: str = Field("", max_length=500, description="the Message-ID that it answers")
+
+
+class Actions:
+    """Raises `AgentFailure`: VALIDATION_ERROR if the data do not fit the action, TOOL_ERROR if it could not be done."""
+
+    inline = None
+
+    def __init__(self, settings: Settings, toolbox: Toolbox, api_call: ApiCall) -> None:
+        self._settings, self._toolbox, self._api_call = settings, toolbox, api_call
+
+    async def execute(self, request: StepRequested, progress: Progress) -> Any:
+        assert request.action is not None, "the scheduler says how"
+        match request.action.type:
+            case "email":
+                message = _message(request, self._settings)
+                return await once("an e-mail", request, progress, lambda: self._send(message, request))
+            case "webhook":
+                call = {"method": "POST", "url": request.action.url, "body": request.input}
+                return await self._api_call.execute(request.model_copy(update={"input": call}), progress)
+            case "tool":
+                return await self._use(request.action.tool, request, progress)
+
+    async def _use(self, name: str, request: StepRequested, progress: Progress) -> Any:
+        tool = await self._toolbox.tool(name, request)
+        arguments: JsonObject = request.input if isinstance(request.input, dict) else {}
+        if tool.repeatable:
+            return await tool.call(arguments, request, progress)
+        return await once(f"a call of {name}", request, progress, lambda: tool.call(arguments, request, progress))
+
+    async def _send(self, message: EmailMessage, request: StepRequested) -> JsonObject:
+        """Once a server has the text, only its answer tells whether it was sent: a connection that breaks then tells nothing."""
+        import aiosmtplib
+
+        server = urlsplit(self._settings.smtp_url)
+        client = aiosmtplib.SMTP(
+            hostname=server.hostname,
+            port=server.port,
+            username=None if server.username is None else unquote(server.username),
+            password=os.environ.get(self._settings.smtp_password_env) or None,
+            use_tls=server.scheme == "smtps",
+            timeout=60,
+        )
+        recipients = [str(message["To"]), *(_addresses(message["Cc"]))]
+        where = f"{server.hostname}:{server.port}"
+        try:
+            await client.connect()
+            await client.mail(parseaddr(str(message["From"]))[1])
+            for recipient in recipients:
+                await client.rcpt(parseaddr(recipient)[1])
+        except aiosmtplib.SMTPResponseException as error:
+            client.close()
+            raise _refused(where, error) from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            client.close()
+            raise AgentFailure(
+                "TOOL_ERROR", f"the mail server {where} can't be reached: {error}", retryable=True
+            ) from error
+        try:
+            response = await client.data(message.as_bytes())
+        except aiosmtplib.SMTPResponseException as error:
+            raise _refused(where, error) from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise outcome_unknown(f"step {request.step_id}", "an e-mail", request.input) from error
+        finally:
+            client.close()
+        return {
+            "recipient": str(message["To"]),
+            "status": "sent",
+            "delivery_id": str(message["Message-ID"]).strip("<>"),
+            "server": response.message[:200],
+        }
+
+
+def _refused(where: str, error: Any) -> AgentFailure:
+    """4xx passes, 5xx does not."""
+    message = f"the mail server {where} refused the e-mail: {error.code} {error.message}"
+    return AgentFailure("TOOL_ERROR" if error.code < 500 else "VALIDATION_ERROR", message, retryable=error.code < 500)
+
+
+def _addresses(header: Any) -> list[str]:
+    return [] if header is None else [part.strip() for part in str(header).split(",")]
+
+
+def _message(request: StepRequested, settings: Settings) -> EmailMessage:
+    """Its Message-ID follows from the step run: servers that know it drop a second one."""
+    try:
+        mail = Mail.model_validate(request.input)
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = settings.mail_from, mail.recipient, mail.subject
+        if mail.cc:
+            message["Cc"] = ", ".join(mail.cc)
+        if mail.reply_to:
+            message["Reply-To"] = mail.reply_to
+        if mail.in_reply_to:
+            message["In-Reply-To"] = message["References"] = mail.in_reply_to
+    except ValidationError as error:
+        place, why = first_mistake(error)
+        raise AgentFailure("VALIDATION_ERROR", f"that is no e-mail: {place}: {why}", retryable=False) from error
+    except ValueError as error:  # a line break in a header
+        raise AgentFailure("VALIDATION_ERROR", f"that is no e-mail: {error}", retryable=False) from error
+    domain = parseaddr(settings.mail_from)[1].rpartition("@")[2]
+    message["Message-ID"], message["Date"] = f"<{request.run_id}@{domain}>", formatdate(request.occurred_at.timestamp())
+    message.set_content(mail.body)
+    return message

@@ -1,0 +1,209 @@
+"""An agent suggests an action, people send it back or approve it, and then it happens.
+
+The step waits meanwhile. What it does next is in `Execution.suggestions`: `waits` for people, `revises` (its agent was asked
+again) or `acts` (what was approved is carried out), each of the last two with a run id of its own.
+"""
+
+from typing import Any
+
+from handrail_contracts.approvals import ApprovalDecided, Suggestion, SuggestionRevisionRequested
+from handrail_contracts.codec import first_mistake
+from handrail_contracts.envelope import ErrorInfo, JsonObject, utc
+from handrail_contracts.execution_events import (
+    ActionExecuted,
+    StepStarted,
+    SuggestionApproved,
+    SuggestionMade,
+    SuggestionSentBack,
+)
+from handrail_contracts.steps import AgentExecuted
+from handrail_graph import AgentParameters, SuggestionRules
+from pydantic import ValidationError
+
+from handrail_scheduler.decision import Decision
+from handrail_scheduler.ending import attempt_failed, fail
+from handrail_scheduler.identifiers import suggestion_id
+from handrail_scheduler.state import Execution, Status
+
+RESULTS = {"email": "email_sent", "webhook": "webhook_called", "tool": "tool_called"}
+
+
+def rules_of(decision: Decision, step_id: str) -> SuggestionRules | None:
+    parameters = decision.graph.nodes[step_id].parameters
+    return parameters.suggestion if isinstance(parameters, AgentParameters) else None
+
+
+def schema_of(rules: SuggestionRules) -> JsonObject:
+    """What an agent that suggests has to answer, as JSON Schema."""
+    action = {"type": "string", "enum": list(rules.actions)} if rules.actions else {"type": "string"}
+    return {
+        "type": "object",
+        "properties": {
+            "action": action,
+            "reasoning": {"type": "string", "description": "why, for the person who decides"},
+            "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+            "suggested_data": {
+                "type": "object",
+                "description": "what the action needs, such as recipient, subject, body",
+            },
+            "comment": {"type": "string", "description": "to those who sent your last suggestion back"},
+        },
+        "required": ["action", "confidence", "suggested_data"],
+    }
+
+
+def made(decision: Decision, rules: SuggestionRules, message: AgentExecuted) -> None:
+    """The answer of a step that suggests. One that is no suggestion, or not of an allowed action, is a failed attempt."""
+    step_id, found = message.step_id, _read(message, rules)
+    if isinstance(found, str):
+        told = f"agent {message.agent} was to suggest an action, but {found}"
+        attempt_failed(decision, step_id, ErrorInfo(code="AGENT_ERROR", message=told, retryable=True))
+        return
+    known = decision.state.suggestions.get(step_id)
+    timeout = rules.timeout_seconds
+    decision.say(
+        SuggestionMade,
+        step_id=step_id,
+        attempt=message.attempt,
+        suggestion_id=suggestion_id(message.run_id, message.attempt) if known is None else known["id"],
+        revision=1 if known is None else known["revision"] + 1,
+        agent=message.agent,
+        **found.model_dump(),
+        deadline=None if timeout is None or known is not None else utc(decision.now + timeout),
+        auto_approve_above=rules.auto_approve.get(found.action),
+    )
+
+
+def _read(message: AgentExecuted, rules: SuggestionRules) -> Suggestion | str:
+    output = message.output
+    given = output["suggestion"] if isinstance(output, dict) and isinstance(output.get("suggestion"), dict) else output
+    try:
+        found = Suggestion.model_validate(given)
+    except ValidationError as error:
+        return ": ".join(first_mistake(error))
+    if rules.actions and found.action not in rules.actions:
+        return f"{found.action!r} is none of those that it may suggest: {', '.join(rules.actions)}"
+    return found
+
+
+def sent_back(decision: Decision, message: SuggestionRevisionRequested) -> None:
+    """A person's comment, if it is about the suggestion as it is and the agent may try again."""
+    own = decision.state.suggestions.get(message.step_id)
+    if own is None or own["id"] != message.suggestion_id or own["phase"] != "waits":
+        return
+    rules = rules_of(decision, message.step_id)
+    if rules is None or own["revision"] != message.revision or message.revision > rules.max_revisions:
+        return
+    decision.say(
+        SuggestionSentBack,
+        step_id=message.step_id,
+        suggestion_id=message.suggestion_id,
+        revision=message.revision,
+        by=message.user_id,
+        comment=message.comment,
+    )
+    _begin(decision, message.step_id)
+
+
+def _begin(decision: Decision, step_id: str) -> None:
+    if decision.state.status is not Status.PAUSED:
+        decision.begin(step_id)
+
+
+def owed(state: Execution) -> list[str]:
+    """Steps that were to begin again while the execution was paused."""
+    return [
+        step_id
+        for step_id, own in state.suggestions.items()
+        if own["phase"] in ("revises", "acts") and state.steps[step_id].waits_for == "suggestion"
+    ]
+
+
+def decided(decision: Decision, message: ApprovalDecided) -> None:
+    """What people have decided, also while the agent still revises what they saw."""
+    step_id, own = message.step_id, decision.state.suggestions[message.step_id]
+    rules = rules_of(decision, step_id)
+    if rules is None or own["id"] != message.approval_id or own["phase"] not in ("waits", "revises"):
+        return
+    if message.decision == "approved":
+        _approved(decision, rules, own, message)
+    elif message.decision == "expired" and rules.on_timeout == "fail":
+        fail(
+            decision, step_id, ErrorInfo(code="TIMEOUT", message="nobody decided on the suggestion before its deadline")
+        )
+    elif rules.on_reject == "continue":
+        decision.complete(step_id, _output(own, "rejected", message.decided_by, message.comment))
+    else:
+        who = f"{message.decided_by} rejected the suggestion" if message.decided_by else "the suggestion was rejected"
+        why = f"{who}: {message.comment}" if message.comment else who
+        fail(decision, step_id, ErrorInfo(code="APPROVAL_REJECTED", message=why))
+
+
+def _approved(decision: Decision, rules: SuggestionRules, own: dict[str, Any], message: ApprovalDecided) -> None:
+    data = own["said"]["suggested_data"] if message.data is None else message.data
+    action = own["said"]["action"]
+    decision.say(
+        SuggestionApproved,
+        step_id=message.step_id,
+        suggestion_id=own["id"],
+        action=action,
+        data=data,
+        by=message.decided_by,
+        comment=message.comment,
+    )
+    rule = rules.actions.get(action)
+    if rule is None or rule.type == "none":
+        decision.complete(message.step_id, _output(own, "approved", message.decided_by, message.comment))
+    else:
+        _begin(decision, message.step_id)
+
+
+def acted(decision: Decision, rules: SuggestionRules, message: AgentExecuted) -> None:
+    """The approved action has happened."""
+    own = decision.state.suggestions[message.step_id]
+    action = own["said"]["action"]
+    decision.say(
+        ActionExecuted,
+        step_id=message.step_id,
+        suggestion_id=own["id"],
+        action=action,
+        result_type=RESULTS[rules.actions[action].type],
+        details=message.output,
+    )
+    output = _output(own, "approved", own["by"], own["comment"])
+    result = {"type": RESULTS[rules.actions[action].type], "details": message.output}
+    decision.complete(message.step_id, {**output, "result": result})
+
+
+def _output(own: dict[str, Any], decision: str, by: str, comment: str) -> JsonObject:
+    said = {name: own["said"][name] for name in ("action", "reasoning", "confidence")}
+    return {
+        **said,
+        "data": own["data"],
+        "suggestion_id": own["id"],
+        "revision": own["revision"],
+        "decision": decision,
+        "approved": decision == "approved",
+        "decided_by": by,
+        "comment": comment,
+    }
+
+
+def begin_again(decision: Decision, step_id: str, deadline: Any) -> bool:
+    """Whether the step begins with what its suggestion has come to: a revision, or the action."""
+    own = decision.state.suggestions.get(step_id)
+    if own is None or own["phase"] not in ("revises", "acts"):
+        return False
+    state = decision.state
+    decision.say(
+        StepStarted,
+        step_id=step_id,
+        step_type=decision.graph.nodes[step_id].type.value,
+        run_id=state.run_id(step_id),
+        attempt=state.steps[step_id].attempt + 1,
+        waits_for="agent",
+        agent=own["asked"],
+        input=own["input"],
+        deadline=deadline,
+    )
+    return True

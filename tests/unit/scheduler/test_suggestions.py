@@ -1,0 +1,210 @@
+"""Suggestions: an agent proposes, people send back, correct, approve or reject, and the action happens."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from handrail_contracts import topics
+from handrail_contracts.approvals import (
+    ApprovalDecided,
+    ApprovalWithdrawn,
+    Suggestion,
+    SuggestionCreated,
+    SuggestionRevisionRequested,
+)
+from handrail_contracts.envelope import ErrorInfo, utc
+from handrail_contracts.steps import StepRequested
+from handrail_scheduler.liveness import stuck
+from unit.stories import EXECUTION, Workflow, agent
+
+BROKEN = ErrorInfo(code="TOOL_ERROR", message="no mail server", retryable=True)
+MAIL = {"recipient": "jane@example.com", "subject": "Re", "body": "Hi"}
+DRAFT = {"action": "send", "reasoning": "easy", "confidence": 0.9, "suggested_data": MAIL}
+SENT = {"status": "sent", "delivery_id": "m1"}
+
+
+class Suggesting(Workflow):
+    def __init__(self, rules: Any = None, **options: Any) -> None:
+        suggestion = {"actions": {"send": "email", "close": "none"}, "approvers": ["sarah"], **(rules or {})}
+        draft = agent("draft", "after", parameters={"suggestion": suggestion}, **options)
+        super().__init__(draft, agent("after"), input="the ticket")
+
+    def suggestions(self) -> list[SuggestionCreated]:
+        return [message for message in self.said if isinstance(message, SuggestionCreated)]
+
+    def decide(self, decision: Any = "approved", **fields: Any) -> list[str]:
+        message = ApprovalDecided(
+            event_id=str(uuid4()), occurred_at=utc(self.now), execution_id=EXECUTION, workflow_id="w", step_id="draft",
+            approval_id=self.suggestions()[-1].suggestion_id, decision=decision, decided_by="sarah", **fields,
+        )  # fmt: skip
+        return self.put(topics.APPROVAL_DECIDED, message)
+
+    def comment(self, text: str, revision: int = 1) -> list[str]:
+        message = SuggestionRevisionRequested(
+            event_id=str(uuid4()), occurred_at=utc(self.now), execution_id=EXECUTION, workflow_id="w", user_id="sarah",
+            step_id="draft", suggestion_id=self.suggestions()[-1].suggestion_id, agent="a", revision=revision, comment=text,
+        )  # fmt: skip
+        return self.put(topics.SUGGESTION_REVISION_REQUESTED, message)
+
+    def asked(self) -> StepRequested:
+        return self.requests()[-1]
+
+
+def test_from_the_draft_over_a_comment_to_the_sent_mail() -> None:
+    story = Suggesting()
+    assert story.asked().answer_schema is not None
+    assert story.asked().answer_schema["properties"]["action"]["enum"] == ["send", "close"]
+    assert story.answer("draft", DRAFT) == ["suggestion.made", "execution.status_changed"]
+    [first] = story.suggestions()
+    assert (first.approvers, first.revision, first.suggested_data) == (("sarah",), 1, MAIL)
+
+    assert story.comment("add a link") == ["suggestion.sent_back", "step.started", "execution.status_changed"]
+    revising = story.asked()
+    assert revising.input == {
+        "input": "the ticket",
+        "suggestion": DRAFT,
+        "comments": [{"author": "sarah", "text": "add a link"}],
+    }
+    assert revising.run_id != story.requests()[0].run_id, "the agent must not think that it has answered this before"
+    story.answer("draft", {**DRAFT, "comment": "there it is"})
+    second = story.suggestions()[-1]
+    assert (second.suggestion_id, second.revision, second.comment) == (first.suggestion_id, 2, "there it is")
+
+    assert story.decide(comment="send it")[:2] == ["suggestion.approved", "step.started"]
+    action = story.asked()
+    assert (action.kind, action.agent, action.input) == ("action", "send", MAIL)
+    assert action.action is not None and action.action.type == "email"
+    assert story.answer("draft", SENT)[:2] == ["action.executed", "step.completed"]
+    output = story.events[-2]["output"] if story.events[-2]["type"] == "step.completed" else story.events[-3]["output"]
+    assert output["result"] == {"type": "email_sent", "details": SENT}
+    assert (output["decided_by"], output["revision"], output["approved"]) == ("sarah", 2, True)
+    assert story.asked().step_id == "after"
+
+
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ("text", "Input should be"),
+        ({"action": "send", "confidence": 2}, "confidence"),
+        ({**DRAFT, "action": "wire_money"}, "'wire_money' is none of those that it may suggest: send, close"),
+    ],
+)
+def test_what_is_no_suggestion_or_not_allowed_is_a_failed_attempt(output: Any, why: str) -> None:
+    story = Suggesting()
+    story.answer("draft", output)
+    [failed] = [event for event in story.events if event["type"] == "step.failed"]
+    assert why in failed["error"]["message"]
+    assert not story.suggestions()
+
+
+def test_what_a_person_made_of_it_is_what_happens() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    story.decide(data={**MAIL, "body": "Dear Jane"})
+    assert story.asked().input["body"] == "Dear Jane"
+
+
+def test_an_action_that_is_nobodys_is_done_with_the_approval() -> None:
+    story = Suggesting()
+    story.answer("draft", {**DRAFT, "action": "close"})
+    assert story.decide()[:2] == ["suggestion.approved", "step.completed"]
+
+
+@pytest.mark.parametrize(("rules", "last"), [({}, "execution.failed"), ({"on_reject": "continue"}, "step.started")])
+def test_rejected_it_fails_or_goes_on_without_the_action(rules: Any, last: str) -> None:
+    story = Suggesting(rules)
+    story.answer("draft", DRAFT)
+    assert story.decide("rejected", comment="no")[-1] in (last, "execution.status_changed")
+    assert all(request.kind != "action" for request in story.requests())
+    if rules:
+        assert story.asked().step_id == "after"
+
+
+def test_an_action_that_fails_is_tried_again_and_the_agent_is_not() -> None:
+    story = Suggesting(retry={"max_attempts": 2, "backoff_seconds": 1})
+    story.answer("draft", DRAFT)
+    story.decide()
+    first = story.asked()
+    assert story.answer("draft", error=BROKEN)[0] == "step.retry_scheduled", "the agent's attempt is not counted"
+    story.wait(10)
+    again = story.asked()
+    assert (again.kind, again.run_id, again.input) == ("action", first.run_id, MAIL)
+    assert again.attempt == first.attempt + 1
+    assert story.answer("draft", error=BROKEN)[0] == "step.failed"
+
+
+def test_an_unknown_outcome_waits_for_a_person() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    story.decide()
+    story.answer("draft", error=ErrorInfo(code="OUTCOME_UNKNOWN", message="sent?"))
+    assert story.control("retry", step_id="draft")[:2] == ["step.steered", "step.started"]
+    assert story.asked().kind == "action"
+
+
+def test_decided_while_the_agent_revises_what_people_saw_counts() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    story.comment("shorter")
+    revising = story.asked()
+    story.decide()
+    assert story.asked().kind == "action"
+    assert story.answer("draft", DRAFT, attempt=revising.attempt) == [], "too late"
+
+
+def test_a_comment_on_what_is_no_longer_so_changes_nothing() -> None:
+    story = Suggesting({"max_revisions": 1})
+    story.answer("draft", DRAFT)
+    assert story.comment("about another", revision=2) == []
+    story.comment("shorter")
+    assert story.comment("and shorter") == []
+    story.answer("draft", DRAFT)
+    assert story.comment("once more", revision=2) == [], "it has revised as often as it may"
+
+
+def test_paused_nothing_happens_before_it_is_resumed() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    story.control("pause")
+    assert story.decide() == ["suggestion.approved"]
+    assert story.asked().kind == "agent"
+    story.control("resume")
+    assert story.asked().kind == "action"
+
+
+@pytest.mark.parametrize("how", ["cancel", "edit", "skip"])
+def test_nobody_is_asked_for_what_is_needed_no_more(how: str) -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    story.control(how, **({} if how == "cancel" else {"step_id": "draft", "data": "new"}))
+    [gone] = [message for message in story.said if isinstance(message, ApprovalWithdrawn)]
+    assert gone.approval_id == story.suggestions()[0].suggestion_id
+    if how == "edit":
+        story.answer("draft", DRAFT)
+        assert story.suggestions()[-1].suggestion_id != gone.approval_id
+        assert story.decide()[0] == "suggestion.approved"
+
+
+def test_a_revision_that_fails_for_good_takes_the_suggestion_back() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    story.comment("shorter")
+    story.answer("draft", error=BROKEN)
+    assert [message.approval_id for message in story.said if isinstance(message, ApprovalWithdrawn)] == [
+        story.suggestions()[0].suggestion_id
+    ]
+
+
+def test_while_it_waits_the_execution_is_parked_and_has_a_named_blocker() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    core = story.machine.core
+    [state] = story.machine.states.values()
+    state = core.unpack(state) if isinstance(state, bytes) else state
+    assert core.is_parked(state)
+    assert stuck(state) is None
+    assert core.unpack(core.pack(state)) == state
+
+
+def test_a_suggestion_says_what_it_has_to() -> None:
+    assert Suggestion.model_validate(DRAFT).comment == ""
