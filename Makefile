@@ -48,7 +48,10 @@ replay: setup ## rebuild the read models of the platform that runs here
 chaos: setup ## the fault tests at full size
 	HANDRAIL_CHAOS_EXECUTIONS=500 $(RUN) pytest tests/chaos -q -s
 
+generate-check: setup ## thirty descriptions for a model: make generate-check MODEL=openai:gpt-5-mini
+	HANDRAIL_GENERATOR_MODEL=$(or $(MODEL),offline) $(RUN) pytest tests/product/test_generate.py -q
+
 scale: setup ## 20,000 schedules, a fan-out of 100,000, a shadow of 1,000, at full size
 	HANDRAIL_SCALE=1 $(RUN) pytest tests/product/test_scale.py -q -s
 
-.PHONY: help bench scale demo replay chaos setup up check test clean
+.PHONY: help bench generate-check scale demo replay chaos setup up check test clean

@@ -1,6 +1,7 @@
 """A platform of its own for the faults: broker, database, agents, and the five services, all killable."""
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,6 +32,8 @@ class Platform:
     effects: Path
     load: Load
     model_url: str
+    mail_url: str
+    smtp_url: str
 
     @property
     def env(self) -> dict[str, str]:
@@ -49,8 +52,12 @@ async def platform_in(folder: Path, **cluster_options: Any) -> AsyncIterator[Pla
     models = free_port()
     command = [sys.executable, "-m", "handrail.offline_model", "--port", str(models)]
     model = Process("offline-model", command, folder / "offline-model.log")
+    mails, smtp = free_port(), f"smtp://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "handrail.offline_mail", "--port", str(mails), "--smtp", smtp]
+    mail = Process("offline-mail", command, folder / "offline-mail.log")
     env = _env(folder, port, cluster_options.pop("agents", [])) | {
-        "HANDRAIL_OFFLINE_MODEL_URL": f"http://127.0.0.1:{models}/v1"
+        "HANDRAIL_OFFLINE_MODEL_URL": f"http://127.0.0.1:{models}/v1",
+        "HANDRAIL_SMTP_URL": smtp,
     }
     env |= cluster_options.pop("env", {})
     try:
@@ -59,11 +66,13 @@ async def platform_in(folder: Path, **cluster_options: Any) -> AsyncIterator[Pla
         await create_topics(broker.bootstrap)
         agents.start()
         model.start()
+        mail.start()
         cluster = ServiceCluster(broker.bootstrap, database.url, folder / "services", env=env, **cluster_options)
         async with cluster, Load(broker.bootstrap) as load:
-            yield Platform(broker, database, cluster, effects, load, f"http://127.0.0.1:{models}")
+            urls = f"http://127.0.0.1:{models}", f"http://127.0.0.1:{mails}"
+            yield Platform(broker, database, cluster, effects, load, *urls, smtp)
     finally:
-        for process in (agents, model):
+        for process in (agents, model, mail):
             if process.running:
                 process.kill()
         broker.stop()
@@ -90,6 +99,7 @@ def _env(folder: Path, port: int, more: list[dict[str, Any]]) -> dict[str, str]:
         "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
         "HANDRAIL_WEBHOOK_KEY": "a key for tests",
         "PLANTED_MODEL_KEY": PLANTED_KEY,
+        "HANDRAIL_GENERATOR_MODEL": os.environ.get("HANDRAIL_GENERATOR_MODEL", "offline:generator"),
         "HANDRAIL_TEST_EFFECTS": url,
         "PYTHONPATH": str(Path(support.__path__[0]) / "extension"),
     }

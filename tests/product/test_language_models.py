@@ -85,7 +85,7 @@ async def test_a_tool_that_no_runner_has_fails_the_step_with_those_there_are(api
     wrong = await register(api, "llm-wrong", tools=["fly"])
     execution = await api.run(agent("ask", does=wrong))
     assert execution["status"] == "failed"
-    assert execution["error"]["message"].startswith("there is no tool 'fly'; there are parse_csv, ")
+    assert execution["error"]["message"].startswith("there is no tool 'fly'; there are ")
 
 
 async def test_a_chat_remembers_its_session(api: Api) -> None:

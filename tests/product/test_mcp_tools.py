@@ -191,7 +191,8 @@ async def test_another_tenant_sees_none_of_it(tools: Tools, api: Api) -> None:
         assert "crm:look" not in await shown(rivals, "/workflows/resources/tools")
         await rivals.put("/mcps/crm", {"url": "https://evil.example/mcp"}, 409)
         await rivals.delete("/mcps/crm", 404)
-        await rivals.post("/workflows", {"name": "w", "steps": [uses("crm:look", {"text": "a"})]}, 422)
+        execution = await rivals.run(uses("crm:look", {"text": "a"}))
+        assert "there is no server 'crm'" in execution["error"]["message"]
         spy = await register(rivals, "mcp-spy", tools=["crm:look"])
         execution = await rivals.run(agent("spy", does=spy))
         assert execution["status"] == "failed" and "there is no server 'crm'" in execution["error"]["message"]

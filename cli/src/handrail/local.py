@@ -103,15 +103,20 @@ class LocalStack:
             "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
         }
         env["HANDRAIL_OFFLINE_MODEL_URL"] = f"http://127.0.0.1:{self.ports['offline-model']}/v1"
+        modules = dict(MODULES)
+        if os.environ.get("HANDRAIL_SMTP_URL"):
+            del modules["offline-mail"]
+        else:
+            env["HANDRAIL_SMTP_URL"] = f"smtp://127.0.0.1:{self.ports['smtp']}"
         if self.agents_file is not None:
             env["HANDRAIL_AGENTS_FILE"] = str(self.agents_file.resolve())
         self.supervisor = Supervisor(self.folder / "logs", env, changed=self._write_down)
-        for name, module in MODULES.items():
+        for name, module in modules.items():
             nice = PROJECTOR_NICENESS if name == "projector" else 0
             self.supervisor.add(name, module, self.ports[name], nice)
         self.supervisor.start()
         self.supervisor.wait_ready(60)
-        self.say(f"{len(MODULES) - 1} services and an offline model ({time.monotonic() - began:.1f} s)")
+        self.say(f"5 services, and a model and a mail server for trying out ({time.monotonic() - began:.1f} s)")
 
     def running(self) -> Running:
         assert self.brokers and self.database_url and self.supervisor

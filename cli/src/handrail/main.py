@@ -2,7 +2,21 @@
 
 import typer
 
-from handrail.commands import audit, bench, debug, demo, dlq, doctor, mcp, publish, replay, shadow, templates, up
+from handrail.commands import (
+    audit,
+    bench,
+    debug,
+    demo,
+    dlq,
+    doctor,
+    generate,
+    mcp,
+    publish,
+    replay,
+    shadow,
+    templates,
+    up,
+)
 
 app = typer.Typer(
     name="handrail",
@@ -21,6 +35,7 @@ app.command()(doctor.doctor)
 app.command()(up.token)
 app.command()(replay.replay)
 app.command()(publish.publish)
+app.command()(generate.generate)
 app.command()(debug.debug)
 app.command()(mcp.mcp)
 app.command()(shadow.shadow)

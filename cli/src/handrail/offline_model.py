@@ -22,6 +22,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from handrail import offline_support, offline_workflows
+
 CHUNK_WORDS = 2
 
 
@@ -78,8 +80,13 @@ class Scripts:
 
 
 def by_rule(call: Call) -> Reply:
-    """Calls a tool that the text names and that was not called yet; fills a wanted form; otherwise repeats what it was told."""
-    told = gist(next((text_of(m["content"]) for m in reversed(call.messages) if m["role"] == "user"), ""))
+    """Designs a workflow if it is asked to; calls a tool that the text names and that was not called yet; fills a wanted
+    form; otherwise repeats what it was told."""
+    said = [(message["role"], text_of(message["content"])) for message in call.messages]
+    if said and said[0][0] in ("system", "developer") and offline_workflows.designs(said[0][1]):
+        return Reply(text=offline_workflows.answer(next(text for role, text in said if role == "user")))
+    whole = next((text for role, text in reversed(said) if role == "user"), "")
+    told = gist(whole)
     results = [text_of(message["content"]) for message in call.messages if message["role"] == "tool"]
     forms = []
     for tool in (entry["function"] for entry in call.tools):
@@ -88,7 +95,9 @@ def by_rule(call: Call) -> Reply:
         elif tool["name"] in told and not results:
             return Reply(tool_calls=[ScriptedCall(name=tool["name"], arguments=filled(tool["parameters"], told))])
     if forms:
-        return Reply(tool_calls=[ScriptedCall(name=forms[0]["name"], arguments=filled(forms[0]["parameters"], told))])
+        form = forms[0]["parameters"]
+        answer = offline_support.filled(form, value_of(whole)) or filled(form, told)
+        return Reply(tool_calls=[ScriptedCall(name=forms[0]["name"], arguments=answer)])
     if results:
         return Reply(text=f"The tools say: {'; '.join(results)}"[:2000])
     return Reply(text=f"You said: {told}")
@@ -97,6 +106,14 @@ def by_rule(call: Call) -> Reply:
 def gist(text: str) -> str:
     """Its first words, without the marks of JSON: answers stay readable although they repeat what they were told."""
     return " ".join(re.sub(r"\\[nt\"]|[{}\[\]\"\\]", " ", text).split())[:200]
+
+
+def value_of(text: str) -> Any:
+    """What the text says in JSON; the text itself if it is none."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return text
 
 
 def text_of(content: Any) -> str:

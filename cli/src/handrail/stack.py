@@ -8,13 +8,14 @@ from typing import Any
 
 MODULES = {
     "offline-model": "handrail.offline_model",
+    "offline-mail": "handrail.offline_mail",
     "scheduler": "handrail_scheduler",
     "agent-runner": "handrail_agent_runner",
     "approvals": "handrail_approvals",
     "projector": "handrail_projector",
     "gateway": "handrail_gateway",
 }
-"""What runs, in the order in which it is started; the offline model is of the embedded platform alone."""
+"""What runs, in the order in which it is started; the offline model and mail are of the embedded platform alone."""
 PORTS = {
     "gateway": 8000,
     "scheduler": 8001,
@@ -22,6 +23,8 @@ PORTS = {
     "approvals": 8003,
     "projector": 8004,
     "offline-model": 8005,
+    "offline-mail": 8006,
+    "smtp": 8025,
 }
 
 

@@ -267,7 +267,7 @@ async def test_it_may_have_a_rate_limit_like_every_agent() -> None:
 
 async def test_a_missing_key_is_named_and_a_present_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as models:
-        with pytest.raises(AgentFailure, match="the runner has no environment variable SECRET_KEY"):
+        with pytest.raises(AgentFailure, match="there is no environment variable SECRET_KEY here"):
             await models.run(api_key_env="SECRET_KEY")
         monkeypatch.setenv("SECRET_KEY", "sk-planted")
         monkeypatch.setenv("OPENAI_API_KEY", "sk-another")

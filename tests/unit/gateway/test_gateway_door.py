@@ -32,6 +32,7 @@ def filled(path: str) -> str:
         "workflow_id",
         "execution_id",
         "approval_id",
+        "suggestion_id",
         "name",
         "signal",
         "version",

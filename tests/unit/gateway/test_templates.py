@@ -15,12 +15,12 @@ from jsonschema import Draft202012Validator
 Json = dict[str, Any]
 IDS = (
     "code-review", "content-marketing", "customer-support", "it-incident", "legal-contract-review", "research-team",
-    "sales-lead", "service-desk",
+    "sales-lead", "service-desk", "support-email",
 )  # fmt: skip
 each = pytest.mark.parametrize("template", templates().values(), ids=lambda template: template["id"])
 
 
-def test_the_eight_are_there_by_name() -> None:
+def test_the_nine_are_there_by_name() -> None:
     assert sorted(templates()) == sorted(IDS)
     names = [template["name"] for template in templates().values()]
     assert names == sorted(names)

@@ -52,8 +52,9 @@ class Suggesting(Workflow):
 
 def test_from_the_draft_over_a_comment_to_the_sent_mail() -> None:
     story = Suggesting()
-    assert story.asked().answer_schema is not None
-    assert story.asked().answer_schema["properties"]["action"]["enum"] == ["send", "close"]
+    schema = story.asked().answer_schema
+    assert schema is not None
+    assert schema["properties"]["action"]["enum"] == ["send", "close"]
     assert story.answer("draft", DRAFT) == ["suggestion.made", "execution.status_changed"]
     [first] = story.suggestions()
     assert (first.approvers, first.revision, first.suggested_data) == (("sarah",), 1, MAIL)

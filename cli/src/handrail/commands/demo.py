@@ -3,12 +3,14 @@
 import asyncio
 import sys
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from handrail.commands.up import fail
+from handrail.demo.support import SupportStory
 from handrail.demo.tour import DemoFailed, Tour
 from handrail.embedded import EmbeddedError
 from handrail.embedded.process import Child, free_port, port_open
@@ -27,23 +29,45 @@ Where to look next
 """
 
 
+class Story(StrEnum):
+    TOUR = "tour"
+    SUPPORT = "support"
+
+
 def demo(
+    story: Annotated[
+        Story, typer.Argument(help="`tour`: two workflows; `support`: from a customer's e-mail to the answer.")
+    ] = Story.TOUR,
     data_dir: Annotated[
         Path | None, typer.Option(help="Keep everything here; a temporary folder if not given.")
     ] = None,
 ) -> None:
-    """Start everything, run two workflows, show what happened, and stop.
+    """Start everything, run a story, show what happened, and stop.
 
-    Example: handrail demo --data-dir /tmp/handrail-demo
+    Example: handrail demo support --data-dir /tmp/handrail-demo
     """
+    run = _tour if story is Story.TOUR else _support
     if data_dir is not None:
-        _demo(data_dir.resolve())
+        run(data_dir.resolve())
         return
     with tempfile.TemporaryDirectory(prefix="handrail-demo-") as folder:
-        _demo(Path(folder))
+        run(Path(folder))
 
 
-def _demo(folder: Path) -> None:
+def _support(folder: Path) -> None:
+    stack = LocalStack(folder, typer.echo, {name: free_port() for name in PORTS})
+    try:
+        running = stack.start()
+        mail, smtp = (running.ports[name] for name in ("offline-mail", "smtp"))
+        token = _token(folder, "sarah@example.com")
+        SupportStory(running.gateway, f"http://127.0.0.1:{mail}", f"smtp://127.0.0.1:{smtp}", token, typer.echo).run()
+    except (EmbeddedError, DemoFailed) as error:
+        raise fail(str(error)) from error
+    finally:
+        stack.stop()
+
+
+def _tour(folder: Path) -> None:
     ports = {name: free_port() for name in PORTS}
     stack = LocalStack(folder, typer.echo, ports)
     agents = Child("agents", folder / "logs" / "agents.log")

@@ -15,6 +15,7 @@ from handrail.stack import data_folder, read_running
 from handrail.tokens import mint
 
 TOKEN_SECONDS = 3600
+PATIENCE = 60.0
 
 Url = Annotated[str, typer.Option(help="The gateway; the one of --data-dir if not given.")]
 Org = Annotated[str, typer.Option(help="Whose, for the development token.")]
@@ -46,14 +47,16 @@ def address(data_dir: Path | None, url: str) -> str:
 
 def client(data_dir: Path | None, url: str, organization: str, project: str, user: str) -> httpx2.Client:
     token = Token(data_folder(data_dir), organization, project, user)
-    return httpx2.Client(base_url=address(data_dir, url), auth=token, timeout=60)
+    return httpx2.Client(base_url=address(data_dir, url), auth=token, timeout=PATIENCE)
 
 
-def call(gateway: httpx2.Client, method: str, path: str, body: Any = None, **query: Any) -> Any:
-    """The answer's JSON; ends the command with what the gateway says is wrong."""
+def call(
+    gateway: httpx2.Client, method: str, path: str, body: Any = None, *, patience: float = PATIENCE, **query: Any
+) -> Any:
+    """The answer's JSON, within `patience` seconds; ends the command with what the gateway says is wrong."""
     given = {name: value for name, value in query.items() if value is not None}
     try:
-        answer = gateway.request(method, path, json=body, params=given)
+        answer = gateway.request(method, path, json=body, params=given, timeout=patience)
     except httpx2.HTTPError as error:
         raise fail(f"the gateway does not answer: {error}.") from error
     if answer.status_code >= 300:

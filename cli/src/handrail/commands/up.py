@@ -121,6 +121,8 @@ def status(data_dir: DataDir = None) -> None:
         raise fail(f"nothing runs on {folder}; start it with `handrail up`.")
     ready = True
     for name, port in running.ports.items():
+        if name not in running.pids:
+            continue
         state = _readiness(port)
         ready = ready and state.startswith("ready")
         typer.echo(f"{name:14} process {running.pids.get(name)!s:8} port {port}  {state}")

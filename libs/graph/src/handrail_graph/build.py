@@ -31,7 +31,6 @@ from handrail_graph.regions import check_compensations, regions_of
 MAX_STEPS = 5000
 TOOL = "tool/"
 """What the names of tools begin with among the known agents."""
-NO_SERVER = "; register its server (PUT /api/v1/mcps/{0}), or see there what tools it has"
 RETRY_FIELDS = ("max_attempts", "backoff_seconds", "multiplier", "max_backoff_seconds", "jitter")
 
 
@@ -140,13 +139,18 @@ def _check_agents(drafts: list[Draft], known: Container[str] | None, problems: P
             hint = closest(parameters.agent, names) or "; register it first (PUT /api/v1/agents/{name})"
             problems.add(draft.agent_path, "unknown_agent", f"there is no agent {shown(parameters.agent)}{hint}")
         if isinstance(parameters, ToolParameters) and parameters.tool:
-            tools = [name.removeprefix(TOOL) for name in names if str(name).startswith(TOOL)]
-            if parameters.tool not in tools:
-                server, colon, _ = parameters.tool.partition(":")
-                others = f"; there are {', '.join(sorted(tools)) or 'none'}"
-                hint = closest(parameters.tool, tools) or (others if not colon else NO_SERVER.format(server))
-                where = draft.parameters_path or draft.path
-                problems.add(where, "unknown_tool", f"there is no tool {shown(parameters.tool)}{hint}")
+            _check_tool(draft, parameters.tool, names, problems)
+
+
+def _check_tool(draft: Draft, tool: str, names: Iterable[str], problems: Problems) -> None:
+    """Of a server that nobody knows yet anything may be named: it may be registered later."""
+    server = tool.partition(":")[0] if ":" in tool else ""
+    known = [name.removeprefix(TOOL) for name in names if str(name).startswith(TOOL)]
+    tools = [name for name in known if name.startswith(f"{server}:")] if server else [n for n in known if ":" not in n]
+    if tool in tools or (server and not tools):
+        return
+    hint = closest(tool, tools) or f"; there are {', '.join(sorted(tools)) or 'none'}"
+    problems.add(draft.parameters_path or draft.path, "unknown_tool", f"there is no tool {shown(tool)}{hint}")
 
 
 def _edges(nodes: Mapping[str, Node]) -> tuple[dict[str, int], dict[str, list[str]]]:

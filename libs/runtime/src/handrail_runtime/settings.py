@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     mail_from: str = "Handrail <support@handrail.example>"
     allow_private_networks: bool = True  # the embedded default runs its agents on this machine; production says false
 
+    generator_model: str = "offline"
+    generator_timeout_seconds: float = Field(120.0, gt=0)
+
     webhook_key: str = ""
     mcp_hosts: str = ""
     max_pending: int = Field(100_000, ge=1)

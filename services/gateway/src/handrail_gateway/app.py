@@ -23,10 +23,12 @@ from handrail_gateway.routers import (
     builder,
     compat,
     executions,
+    generation,
     mcps,
     operations,
     schedules,
     steering,
+    suggestions,
     templates,
     triggers,
     versions,
@@ -37,7 +39,8 @@ log = structlog.get_logger()
 
 VERSION = "0.1.0"
 MODULES = (
-    templates, builder, triggers, workflows, versions, steering, executions, approvals, agents, mcps, schedules, operations,
+    templates, generation, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, agents, mcps,
+    schedules, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
 BEAT_SECONDS = 5.0

@@ -1,7 +1,7 @@
 """Saving and finding workflow definitions. A version is saved once its record is the first of that version."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,10 +22,16 @@ from handrail_gateway.scheduling import follow_trigger
 Document = dict[str, Any]
 
 
-async def problems_of(gateway: Gateway, caller: Caller, document: Document) -> list[Mapping[str, str]]:
-    """Why the document is no workflow; empty if it is one."""
+async def problems_of(
+    gateway: Gateway, caller: Caller, document: Document, also: Iterable[str] = ()
+) -> list[Mapping[str, str]]:
+    """Why the document is no workflow; empty if it is one. `also`: agents that will be there when it is saved."""
     rows = await gateway.database.fetch("known_agents", caller.organization_id, caller.project_id)
-    known = frozenset(row["agent"] for row in rows)
+    return await mistakes(document, frozenset([*(row["agent"] for row in rows), *also]))
+
+
+async def mistakes(document: Document, known: frozenset[str]) -> list[Mapping[str, str]]:
+    """What the compiler finds wrong with it where these agents and tools are known."""
     try:
         # In a thread: a definition of a megabyte must not stop the streams of others.
         await asyncio.to_thread(compile_workflow, document, known_agents=known)
@@ -34,9 +40,9 @@ async def problems_of(gateway: Gateway, caller: Caller, document: Document) -> l
     return []
 
 
-async def check(gateway: Gateway, caller: Caller, document: Document) -> None:
+async def check(gateway: Gateway, caller: Caller, document: Document, also: Iterable[str] = ()) -> None:
     """Raises a 422 `Problem` that names every part of the definition that cannot be used."""
-    errors: Sequence[Mapping[str, str]] = await problems_of(gateway, caller, document)
+    errors: Sequence[Mapping[str, str]] = await problems_of(gateway, caller, document, also)
     if errors:
         raise invalid(f"The workflow has {len(errors)} problem(s); `errors` says where. Nothing was stored.", errors)
 
@@ -99,13 +105,35 @@ async def roll_out(gateway: Gateway, caller: Caller, workflow_id: str, key: str 
     return message.occurred_at
 
 
-async def create(gateway: Gateway, caller: Caller, document: Document, key: str | None) -> Row:
-    """Saves version 1 of a new workflow and gives its row."""
-    await check(gateway, caller, document)
+async def created(gateway: Gateway, caller: Caller, document: Document, key: str | None) -> Row | None:
+    """Version 1 as this key has saved it, if it has. Raises a 422 `Problem` if that was another document.
+
+    A schedule of its trigger that was cut off then is defined now.
+    """
+    if key is None:
+        return None
+    whose = (caller.organization_id, caller.project_id, request_id(caller, "workflows", key))
+    earlier = await gateway.database.row("workflow_version", *whose, 1)
+    if earlier is None:
+        return None
+    saved, trigger = _same(earlier, document), trigger_of(document)
+    if trigger is not None and trigger.timetable is not None:
+        newest_row = await gateway.database.row("newest_workflow", *whose)
+        untouched = newest_row is not None and newest_row["version"] == 1
+        if untouched and await gateway.database.row("schedule_ever", *whose) is None:
+            await follow_trigger(gateway, caller, saved["workflow_id"], saved["event_id"], trigger, had=False)
+    return saved
+
+
+async def create(
+    gateway: Gateway, caller: Caller, document: Document, key: str | None, also: Iterable[str] = ()
+) -> Row:
+    """Saves version 1 of a new workflow and gives its row. `also`: agents that were registered just now."""
+    await check(gateway, caller, document, also)
+    if (earlier := await created(gateway, caller, document, key)) is not None:
+        return earlier
     workflow_id = request_id(caller, "workflows", key)
     whose = (caller.organization_id, caller.project_id, workflow_id)
-    if key is not None and (earlier := await gateway.database.row("workflow_version", *whose, 1)) is not None:
-        return _same(earlier, document)
     gateway.recent.check(workflow_id, key, document)
     message = _message(gateway, caller, workflow_id, 1, document, derive(workflow_id, WORKFLOW_DEFINED, 1))
     shown = await _publish(gateway, message)

@@ -109,10 +109,15 @@ def _check(scope: Scope, body: bytes) -> None:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise invalid(f"The body is not JSON: {error}") from None
+    check_value(value, nul=b"\\u0000" in body)
+
+
+def check_value(value: Any, *, nul: bool) -> None:
+    """Raises a 422 `Problem` for JSON that is nested too deeply; with `nul`, which may be in it, also for such a text."""
     for depth, level in enumerate(_levels(value)):
         if depth >= MAX_JSON_DEPTH and any(isinstance(item, (dict, list)) for item in level):
             raise invalid(f"The body is nested deeper than {MAX_JSON_DEPTH} levels.")
-        if b"\\u0000" in body and any(_has_nul(item) for item in level):
+        if nul and any(_has_nul(item) for item in level):
             raise invalid("The body has a text with a NUL character (\\u0000), which cannot be stored.")
 
 

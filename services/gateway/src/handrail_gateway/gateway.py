@@ -12,6 +12,7 @@ from handrail_gateway.admitting import Pending
 from handrail_gateway.auth import Caller
 from handrail_gateway.database import Database
 from handrail_gateway.gate import caller_of
+from handrail_gateway.generation.asking import Architect, ModelArchitect
 from handrail_gateway.idempotency import RecentKeys
 from handrail_gateway.known import KnownWorkflows
 from handrail_gateway.live import LiveTail
@@ -30,6 +31,7 @@ class Gateway:
     progress: Missed
     recent: RecentKeys = field(default_factory=RecentKeys)
     known: KnownWorkflows = field(default_factory=KnownWorkflows)
+    architect: Architect = field(default_factory=lambda: ModelArchitect(Settings()))
     webhook_key: str = ""
     max_pending: int = 100_000
     mcp_hosts: tuple[str, ...] = ()
@@ -48,6 +50,7 @@ class Gateway:
             BrokerEnds.from_settings(settings),
             LiveTail.from_settings(database, settings),
             ProgressLog(settings),
+            architect=ModelArchitect(settings),
             webhook_key=settings.webhook_key,
             max_pending=settings.max_pending,
             mcp_hosts=tuple(host.strip() for host in settings.mcp_hosts.split(",") if host.strip()),
@@ -70,6 +73,7 @@ class Gateway:
     async def close(self) -> None:
         await self.tail.close()
         await self.progress.close()
+        await self.architect.close()
         await self.positions.close()
         await self.publisher.connection.close()
         await self.ends.connection.close()

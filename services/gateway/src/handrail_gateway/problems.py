@@ -28,9 +28,12 @@ class Problem(Exception):
         *,
         errors: Errors = (),
         headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
+        """`more`: members of this problem alone."""
         super().__init__(detail)
         self.status, self.code, self.detail, self.errors, self.headers = status, code, detail, errors, headers or {}
+        self.more = more or {}
 
     def response(self, instance: str) -> Response:
         body: dict[str, Any] = {
@@ -43,6 +46,7 @@ class Problem(Exception):
         }
         if self.errors:
             body["errors"] = list(self.errors)
+        body |= self.more
         return Response(orjson.dumps(body), self.status, dict(self.headers), MEDIA_TYPE)
 
 

@@ -4,15 +4,14 @@ pydantic-ai speaks to the providers; the loop is ours, since every call is recor
 """
 
 import asyncio
-import os
 import time
-from functools import cache, cached_property
-from importlib import import_module
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from handrail_contracts.agents import OFFLINE, LlmConfig
+from handrail_contracts.agents import LlmConfig
 from handrail_contracts.codec import first_mistake
 from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested
+from handrail_runtime.models import ModelUnusable, load_library, model_of, without_keys
 from handrail_runtime.settings import Settings
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -24,12 +23,10 @@ from handrail_agent_runner.agents.words import Words
 from handrail_agent_runner.mcp.descriptors import visible_name
 from handrail_agent_runner.tools import Toolbox
 
-if TYPE_CHECKING:  # see _import
+if TYPE_CHECKING:  # see load_library
     from openai import AsyncOpenAI
     from pydantic_ai.messages import ModelMessage, ModelResponse
     from pydantic_ai.models import Model, ModelRequestParameters
-
-NO_KEY, SHORTEST_KEY = "none", 8
 
 
 class LlmAgent:
@@ -49,10 +46,14 @@ class LlmAgent:
     @cached_property
     def _models(self) -> "list[Model]":
         names = [self._config.model, *([self._config.fallback_model] if self._config.fallback_model else [])]
-        return [model_of(name, self._config, self._settings, self._clients) for name in names]
+        where = {"base_url": self._config.base_url, "api_key_env": self._config.api_key_env}
+        try:
+            return [model_of(name, self._settings, self._clients, **where) for name in names]
+        except ModelUnusable as error:
+            raise AgentFailure("VALIDATION_ERROR", str(error), retryable=False) from error
 
     async def execute(self, request: StepRequested, progress: Progress) -> Any:
-        await asyncio.to_thread(_import)
+        await asyncio.to_thread(load_library)
         tools = {visible_name(name): await self._toolbox.tool(name, request) for name in self._config.tools}
         return await Talk(self._name, self._config, tools, self._ask, request, progress, self._limit).run()
 
@@ -93,12 +94,8 @@ class LlmAgent:
         return response
 
     def _failure_of(self, model: "Model", error: Exception) -> AgentFailure:
-        """A provider may repeat the key that it refuses: nobody else is told."""
         info = failure_of(self._name, model.model_name, error).info
-        message = info.message
-        for name, value in os.environ.items():
-            if (name.endswith("_KEY") or name == self._config.api_key_env) and len(value) >= SHORTEST_KEY:
-                message = message.replace(value, "***")
+        message = without_keys(info.message, self._config.api_key_env)
         return AgentFailure(info.code, message, retryable=info.retryable)
 
     async def _stream(
@@ -129,13 +126,6 @@ class LlmAgent:
         return stream.get()
 
 
-@cache
-def _import() -> None:
-    """Takes a second or two: in a thread, so that other agents go on."""
-    import_module("pydantic_ai.direct")
-    import_module("pydantic_ai.models.openai")
-
-
 def _recorded(model: "Model", response: "ModelResponse", seconds: float) -> ModelCall:
     usage = response.usage
     try:
@@ -150,33 +140,6 @@ def _recorded(model: "Model", response: "ModelResponse", seconds: float) -> Mode
         seconds=seconds,
         tools=tuple(call.tool_name for call in response.tool_calls if call.tool_name != FINAL),
     )
-
-
-def model_of(name: str, config: LlmConfig, settings: Settings, clients: "list[AsyncOpenAI]") -> "Model":
-    """Adds the client that it makes, if any, to `clients`. Raises `AgentFailure` if it can't be reached as it is described."""
-    from openai import AsyncOpenAI
-    from pydantic_ai.models import infer_model
-    from pydantic_ai.models.openai import OpenAIChatModel
-    from pydantic_ai.providers.openai import OpenAIProvider
-
-    base_url, key = config.base_url, NO_KEY
-    if base_url is None and (name == OFFLINE or name.startswith(f"{OFFLINE}:")):
-        base_url, name = settings.offline_model_url, name.removeprefix(f"{OFFLINE}:")
-    if config.api_key_env is not None:
-        key = os.environ.get(config.api_key_env, "")
-        if not key:
-            message = f"model {name} needs a key: the runner has no environment variable {config.api_key_env}"
-            raise AgentFailure("VALIDATION_ERROR", message, retryable=False)
-    if base_url is not None:
-        # the step's retry policy repeats, and records that it does; the client must not on its own
-        client = AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0)
-        clients.append(client)
-        return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
-    try:
-        return infer_model(name)
-    except Exception as error:
-        message = f"model {name!r} can't be used: {error}"
-        raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
 
 
 def failure_of(agent: str, model: str, error: Exception) -> AgentFailure:

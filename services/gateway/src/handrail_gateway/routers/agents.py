@@ -14,11 +14,11 @@ from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key, request_id
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import conflict, forbidden, not_found
-from handrail_gateway.schemas import Agent, AgentPage, AgentRequest, Registration
+from handrail_gateway.schemas import AGENT_NAME, Agent, AgentPage, AgentRequest, Registration
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
-AgentName = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+AgentName = Annotated[str, Path(min_length=1, max_length=200, pattern=AGENT_NAME)]
 
 
 @router.get("", response_model=AgentPage)
@@ -56,7 +56,7 @@ async def register(
     gateway: Gateway, caller: Caller, name: str, body: Registration, key: str | None = None
 ) -> AgentRegistered:
     """Publishes it, and waits until the read models show it, for as long as callers wait."""
-    await _own(gateway, caller, name)
+    await own(gateway, caller, name)
     message = _message(gateway, caller, name, body, key)
     gateway.recent.check(message.event_id, key, body.model_dump())
     await _publish(gateway, message)
@@ -66,6 +66,7 @@ async def register(
 @router.delete("/{name}", status_code=204, response_class=Response)
 async def remove_agent(name: AgentName, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Response:
     """Steps that name it fail from now on; definitions that name it cannot be saved any more."""
+    await own(gateway, caller, name)
     found = await _find(gateway, caller, name)
     await withdraw(gateway, caller, name, found["kind"], key)
     return Response(status_code=204)
@@ -73,7 +74,6 @@ async def remove_agent(name: AgentName, gateway: GatewayDep, caller: CallerDep, 
 
 async def withdraw(gateway: Gateway, caller: Caller, name: str, kind: str, key: str | None) -> None:
     """Publishes that it is gone, and waits until the read models show it, for as long as callers wait."""
-    await _own(gateway, caller, name)
     await _publish(gateway, _message(gateway, caller, name, Registration(kind=kind), key, True))
 
 
@@ -87,7 +87,8 @@ async def _find(gateway: Gateway, caller: Caller, name: str) -> Row:
     return found
 
 
-async def _own(gateway: Gateway, caller: Caller, name: str) -> None:
+async def own(gateway: Gateway, caller: Caller, name: str) -> None:
+    """Raises a `Problem` if it is not the caller's to register: 403 for the platform's, 409 for another tenant's."""
     owner = await gateway.database.row("agent_owner", name)
     if owner is None:
         return

@@ -12,7 +12,7 @@ from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import conflict, not_found
-from handrail_gateway.routers.agents import register, withdraw
+from handrail_gateway.routers.agents import own, register, withdraw
 from handrail_gateway.schemas import Registration, Server, ServerPage, ServerRequest
 
 router = APIRouter(prefix="/mcps", tags=["mcps"])
@@ -61,6 +61,7 @@ async def register_server(
 async def remove_server(name: ServerName, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Response:
     """Steps that call its tools fail from now on; definitions that name them cannot be saved any more."""
     await _find(gateway, caller, name)
+    await own(gateway, caller, PREFIX + name)
     await withdraw(gateway, caller, PREFIX + name, "mcp", key)
     return Response(status_code=204)
 

@@ -4,13 +4,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
-from handrail_gateway import definitions
 from handrail_gateway.answers import Answer
 from handrail_gateway.gateway import CallerDep, GatewayDep
 from handrail_gateway.idempotency import Key
+from handrail_gateway.making import make
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import invalid, not_found
-from handrail_gateway.routers.agents import register
 from handrail_gateway.routers.workflows import summary
 from handrail_gateway.schemas import AgentRequest, InstantiateRequest, Template, TemplateInstance, TemplatePage
 from handrail_gateway.templates import instantiate, mistakes, templates
@@ -61,10 +60,11 @@ async def instantiate_template(
         )
     owner = f"{caller.organization_id}/{caller.project_id}"
     instance = instantiate(template, body.parameters, owner, body.name)
-    for name, agent in instance.agents.items():
-        request = AgentRequest(kind="llm", name=name, description=agent["description"], config=agent["config"])
-        await register(gateway, caller, name, request)
-    row = await definitions.create(gateway, caller, instance.document, key)
+    agents = {
+        name: AgentRequest(kind="llm", name=name, description=agent["description"], config=agent["config"])
+        for name, agent in instance.agents.items()
+    }
+    row = await make(gateway, caller, instance.document, agents, key)
     made = {
         **summary(row, instance.document["description"]),
         "definition": instance.document,

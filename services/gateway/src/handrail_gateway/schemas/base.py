@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)]
 
@@ -40,6 +40,7 @@ class ProblemDetails(BaseModel):
     instance: str
     code: str
     errors: list[ErrorDetail] = []
+    draft: Any = Field(None, description="only where a workflow could not be generated: the model's last attempt")
 
 
 class StepError(BaseModel):

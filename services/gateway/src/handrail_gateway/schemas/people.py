@@ -9,14 +9,31 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError, model
 
 from handrail_gateway.schemas.base import ApprovalStatus, JsonObject, Request
 
+AGENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
 
 class DecisionRequest(Request):
     decision: Literal["approved", "rejected"]
     comment: str = Field("", max_length=10_000)
+    revision: int | None = Field(None, ge=1, description="of a suggestion: the one that you have seen")
+    data: JsonObject | None = Field(None, description="of a suggestion: what you made of its data")
+
+
+class ApproveRequest(Request):
+    notes: str = Field("", max_length=10_000)
+    revision: int | None = Field(None, ge=1, description="the one that you have seen")
+    suggested_data: JsonObject | None = Field(
+        None, description="what you made of it; what the agent suggested, if absent"
+    )
+
+
+class RejectRequest(Request):
+    notes: str = Field("", max_length=10_000)
 
 
 class CommentRequest(Request):
     text: str = Field(min_length=1, max_length=10_000)
+    revise: bool = Field(True, description="whether it sends a suggestion back to its agent")
 
 
 class Registration(Request):
@@ -84,6 +101,72 @@ class ApprovalPage(BaseModel):
 class Comment(BaseModel):
     id: str
     approval_id: str
+    author: str
+    text: str
+    created_at: datetime
+
+
+class SuggestionSummary(BaseModel):
+    id: str
+    task_id: str = Field(description="the step run that waits for it")
+    agent_id: str
+    action: str
+    reasoning: str
+    confidence: float
+    suggested_data: JsonObject
+    revision: int
+    status: ApprovalStatus
+    execution_id: str
+    workflow_id: str
+    step_id: str
+    approvers: list[str]
+    deadline: datetime | None
+    created_at: datetime
+    decided_data: JsonObject | None = Field(description="what was approved, if a person had changed it")
+    approved_by: str = Field(description="who has decided")
+    notes: str
+    decided_at: datetime | None
+
+
+class SuggestionPage(BaseModel):
+    items: list[SuggestionSummary]
+    next_cursor: str | None
+
+
+class Revision(BaseModel):
+    revision: int
+    action: str
+    reasoning: str
+    confidence: float
+    suggested_data: JsonObject
+    created_at: datetime
+    changes: list[JsonObject] = Field(description="in the data, against the revision before")
+
+
+class SuggestionRemark(BaseModel):
+    id: str
+    author_id: str
+    author_type: Literal["human", "agent"]
+    text: str
+    sends_back: bool
+    created_at: datetime
+
+
+class ActionResult(BaseModel):
+    type: str
+    timestamp: datetime
+    details: Any
+
+
+class Suggestion(SuggestionSummary):
+    revisions: list[Revision]
+    comments: list[SuggestionRemark]
+    result: ActionResult | None = Field(description="once its action has been carried out")
+
+
+class SuggestionComment(BaseModel):
+    id: str
+    suggestion_id: str
     author: str
     text: str
     created_at: datetime

@@ -17,3 +17,7 @@ WHERE s.organization_id = $1 AND s.project_id = $2 AND NOT s.removed
   AND ($4::text IS NULL OR s.schedule_id > $4)
 ORDER BY s.schedule_id
 LIMIT $5
+
+-- name: schedule_ever
+-- Also one that was removed.
+SELECT schedule_id FROM schedules WHERE organization_id = $1 AND project_id = $2 AND schedule_id = $3
