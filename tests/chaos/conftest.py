@@ -89,7 +89,8 @@ def _env(folder: Path, port: int, more: list[dict[str, Any]]) -> dict[str, str]:
     listed = folder / "agents.json"
     names = ("echo", "slow:50", "slow:2000", "flaky:1", "big:5000000", "fail:400", "hang")
     url = f"http://127.0.0.1:{port}"
-    agents: list[dict[str, Any]] = [{"agent": name, "kind": "http", "config": {"url": url}} for name in names]
+    config = {"url": url, "breaker": False}  # they fail because they were told to: nobody is to be spared
+    agents: list[dict[str, Any]] = [{"agent": name, "kind": "http", "config": config} for name in names]
     noop = {"entry_point": "handrail_agent_runner.builtin:noop"}
     listed.write_text(json.dumps([*agents, *more, {"agent": "noop", "kind": "python", "config": noop}]))
     return {

@@ -15,6 +15,7 @@ from handrail_contracts import (
     control,
     execution_events,
     platform,
+    runners,
     steps,
     topics,
     triggers,
@@ -33,7 +34,18 @@ from contracts.contract_files import CONTRACTS, REPOSITORY
 OUTSIDE = {"anyone", "handrail dlq"}
 SERVICES = {path.parent.name for path in (REPOSITORY / "services").glob("*/pyproject.toml")}
 SPECS = tuple(catalogue().values())
-FAMILIES = (admission, approval_events, approvals, control, execution_events, platform, steps, triggers, workflows)
+FAMILIES = (
+    admission,
+    approval_events,
+    approvals,
+    control,
+    execution_events,
+    platform,
+    runners,
+    steps,
+    triggers,
+    workflows,
+)
 CONSTANTS = {
     name: value
     for name, value in vars(topics).items()

@@ -125,8 +125,14 @@ def statuses(execution: Json) -> dict[str, str]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
-    folder = tmp_path_factory.mktemp("product")
-    async with platform_in(folder, agents=[local_tools(folder)], env=TOOLS_ENV) as platform:
+    async with product_in(tmp_path_factory.mktemp("product")) as found:
+        yield found
+
+
+@asynccontextmanager
+async def product_in(folder: Path, **env: str) -> AsyncIterator[Api]:
+    """A platform of its own, and a client of it; none of its services may have fallen by the end."""
+    async with platform_in(folder, agents=[local_tools(folder)], env=TOOLS_ENV | env) as platform:
         token = mint(folder / "auth", user="ada", organization="acme", project="p", ttl=36_000)
         headers = {"Authorization": f"Bearer {token}"}
         base = platform.cluster.url("gateway") + "/api/v1"

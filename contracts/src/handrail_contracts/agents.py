@@ -9,6 +9,17 @@ from handrail_contracts.envelope import JsonObject
 OFFLINE = "offline"
 
 
+class BreakerConfig(BaseModel):
+    """`config.breaker` of any agent: when it is left alone for a while. What is absent is as the runner's settings say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    failures: int | None = Field(None, ge=1, le=1000, description="so many of the latest `window` attempts failed")
+    window: int | None = Field(None, ge=1, le=1000, description="as many as `failures`: so many in a row")
+    pause_seconds: float | None = Field(None, gt=0, description="before one attempt tries it again")
+    max_pause_seconds: float | None = Field(None, gt=0, description="pauses double up to here while tries fail")
+
+
 class LlmConfig(BaseModel):
     """`config` of an agent of the kind `llm`."""
 
@@ -26,6 +37,7 @@ class LlmConfig(BaseModel):
     max_iterations: int = Field(10, ge=1, le=100, description="model calls in one attempt")
     timeout_seconds: float = Field(120.0, gt=0, description="of one model call")
     rate_limit: JsonObject | None = Field(None, description="`count` attempts in any `per_seconds`")
+    breaker: BreakerConfig | Literal[False] | None = Field(None, description="False: it is always asked")
     temperature: float | None = None
     max_tokens: int | None = Field(None, ge=1)
 

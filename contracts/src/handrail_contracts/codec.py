@@ -15,6 +15,7 @@ from handrail_contracts import (
     control,
     execution_events,
     platform,
+    runners,
     steps,
     triggers,
     workflows,
@@ -26,7 +27,18 @@ from handrail_contracts.upcasters import upcast
 
 M = TypeVar("M", bound=BaseModel)
 
-_MODULES = (workflows, steps, control, triggers, admission, approvals, execution_events, approval_events, platform)
+_MODULES = (
+    workflows,
+    steps,
+    control,
+    triggers,
+    admission,
+    approvals,
+    execution_events,
+    approval_events,
+    platform,
+    runners,
+)
 MAX_RECORD_BYTES = 1_000_000
 """What a record may weigh with its key and headers: below `max.message.bytes`, so that the broker never refuses one."""
 

@@ -88,9 +88,12 @@ class StepStarted(ExecutionEvent):
 
 
 class StepCompleted(ExecutionEvent):
+    """`agent`, here and where an attempt failed, is who did it, of a step that names capabilities and no agent."""
+
     type: Literal["step.completed"] = "step.completed"
     step_id: str
     attempt: int
+    agent: str | None = None
     output: Any = None
 
 
@@ -174,6 +177,7 @@ class StepRetryScheduled(ExecutionEvent):
     type: Literal["step.retry_scheduled"] = "step.retry_scheduled"
     step_id: str
     attempt: int
+    agent: str | None = None
     error: ErrorInfo
     retry_at: AwareDatetime
 
@@ -188,6 +192,7 @@ class StepFailed(ExecutionEvent):
     type: Literal["step.failed"] = "step.failed"
     step_id: str
     attempt: int
+    agent: str | None = None
     error: ErrorInfo
     then: Literal["end", "continue", "catch", "branch", "wait"] = "end"
 

@@ -51,7 +51,8 @@ class StepRequested(ExecutionMessage):
     `run_id` belongs to the step run and is the same for every attempt: it goes to the agent as `Idempotency-Key`.
     `event_id` belongs to the attempt: a runner drops one that it runs or has just answered.
     The answer goes to partition `partition` of `agent.executed`. Of the kind `action` it carries out what a person has
-    approved, as `action` says, with `input`. With `answer_schema` the answer has to fit that.
+    approved, as `action` says, with `input`. With `answer_schema` the answer has to fit that. With `capabilities`, `agent`
+    is empty: the runner chooses one that has all of them, and its answer says which.
     """
 
     event_type: Literal["step.requested"] = "step.requested"
@@ -62,6 +63,7 @@ class StepRequested(ExecutionMessage):
     attempt: int = Field(ge=1)
     kind: Literal["agent", "api_call", "tool", "action"] = "agent"
     agent: str
+    capabilities: tuple[str, ...] = ()
     input: Any = None
     context: JsonObject = {}
     session_id: str | None = None

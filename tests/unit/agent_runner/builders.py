@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 from aiokafka import ConsumerRecord, TopicPartition
+from handrail_agent_runner.breakers import Breakers
+from handrail_agent_runner.choosing import Choosing
 from handrail_agent_runner.mcp.servers import Servers
 from handrail_agent_runner.registry import Registry
 from handrail_agent_runner.runner import Runner
@@ -103,7 +105,9 @@ class World:
     @classmethod
     def new(cls, *agents: AgentRegistered, settings: Settings = SETTINGS) -> "World":
         registry = Registry(settings)
-        runner, answers = Runner(settings, Health(), registry), FakeAnswers()
+        breakers = Breakers(registry, settings)
+        choosing = Choosing(registry.able, breakers.rank)
+        runner, answers = Runner(settings, Health(), registry, breakers, choosing), FakeAnswers()
         runner._answers = answers  # type: ignore[assignment]
         for agent in (function("echo", "echo"), *agents):
             registry.add(agent)

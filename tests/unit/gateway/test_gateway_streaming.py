@@ -69,6 +69,16 @@ def test_an_event_gives_its_frames_with_ids_in_order(kind: str) -> None:
     assert all(orjson.loads(found.data)["execution_id"] == E for found in frames)
 
 
+@pytest.mark.parametrize("kind", ["step.completed", "step.failed"])
+def test_who_was_chosen_by_capabilities_is_told_with_the_end(kind: str) -> None:
+    named, *_ = [
+        frame for frame in frames_of(E, [{**event(7, kind), "agent": "ann"}]) if frame.event == "step_complete"
+    ]
+    unnamed, *_ = [frame for frame in frames_of(E, [event(7, kind)]) if frame.event == "step_complete"]
+    assert orjson.loads(named.data)["agent"] == "ann"
+    assert "agent" not in orjson.loads(unnamed.data)
+
+
 def test_an_event_of_a_later_release_is_passed_over() -> None:
     assert list(frames_of(E, [{"n": 1, "type": "execution.dreamt"}])) == []
 

@@ -66,3 +66,14 @@ def test_a_timeline_has_every_attempt_with_its_time_and_outcome() -> None:
         ("b", 1, 0.5, "cancelled"),
         ("c", 0, None, "skipped"),
     ]
+
+
+def test_who_did_a_step_that_asked_for_capabilities_is_told_with_its_end() -> None:
+    def event(kind: str, **said: Any) -> dict[str, Any]:
+        return {"type": kind, "at": BEGAN, "step_id": "a", "attempt": 1, **said}
+
+    begun = event("step.started", step_type="agent_execution")
+    found = timeline(
+        [begun, event("step.retry_scheduled", agent="ann"), begun, event("step.failed", agent="bob"), begun]
+    )
+    assert [attempt["agent"] for attempt in found] == ["ann", "bob", None]

@@ -109,7 +109,8 @@ def build(
 def _agents_of(node: Node) -> Iterable[str]:
     if isinstance(node.parameters, LoopParameters):
         return node.parameters.body.agents
-    return (node.parameters.agent,) if isinstance(node.parameters, AgentParameters) else ()
+    named = isinstance(node.parameters, AgentParameters) and node.parameters.agent
+    return (named,) if named else ()
 
 
 def _check_references(drafts: list[Draft], nodes: Mapping[str, Node], problems: Problems) -> None:
@@ -138,6 +139,8 @@ def _check_agents(drafts: list[Draft], known: Container[str] | None, problems: P
         if isinstance(parameters, AgentParameters) and parameters.agent and parameters.agent not in known:
             hint = closest(parameters.agent, names) or "; register it first (PUT /api/v1/agents/{name})"
             problems.add(draft.agent_path, "unknown_agent", f"there is no agent {shown(parameters.agent)}{hint}")
+        if isinstance(parameters, AgentParameters) and parameters.capabilities and isinstance(known, Mapping):
+            _check_capabilities(parameters.capabilities, draft.agent_path, known, problems)
         if isinstance(parameters, ToolParameters) and parameters.tool:
             _check_tool(draft, parameters.tool, names, problems)
 
@@ -151,6 +154,19 @@ def _check_tool(draft: Draft, tool: str, names: Iterable[str], problems: Problem
         return
     hint = closest(tool, tools) or f"; there are {', '.join(sorted(tools)) or 'none'}"
     problems.add(draft.parameters_path or draft.path, "unknown_tool", f"there is no tool {shown(tool)}{hint}")
+
+
+def _check_capabilities(
+    wanted: tuple[str, ...], path: str, known: Mapping[str, Iterable[str]], problems: Problems
+) -> None:
+    offered = [set(capabilities) for name, capabilities in known.items() if not name.startswith(TOOL)]
+    if any(offer.issuperset(wanted) for offer in offered):
+        return
+    everything = sorted(set().union(*offered))
+    lacking = [name for name in wanted if name not in everything]
+    hint = closest(lacking[0], everything) if lacking else ""
+    which = f"no agent has {shown(lacking[0])}" if lacking else f"no agent has all of {', '.join(wanted)}"
+    problems.add(path, "no_capable_agent", f"{which}{hint or '; register one (PUT /api/v1/agents/{name})'}")
 
 
 def _edges(nodes: Mapping[str, Node]) -> tuple[dict[str, int], dict[str, list[str]]]:

@@ -106,8 +106,9 @@ def _parameters(node: Node) -> dict[str, Any]:
     match node.parameters:
         case TriggerParameters() as trigger:
             return _trigger(trigger)
-        case AgentParameters(agent=agent, input=template, max_iterations=most, suggestion=rules):
-            said = {"agent_id": agent, "input": template.value} | ({} if most is None else {"max_iterations": most})
+        case AgentParameters(input=template, max_iterations=most, suggestion=rules) as asked:
+            said = {**_asked(asked, "agent_id"), "input": template.value}
+            said |= {} if most is None else {"max_iterations": most}
             return said | ({} if rules is None else {"suggestion": rules.said})
         case ToolParameters(tool=tool, arguments=arguments):
             return {"tool": tool, "arguments": arguments.value}
@@ -132,6 +133,10 @@ def _parameters(node: Node) -> dict[str, Any]:
             return {"cases": cases, "mode": "all" if every else "first"}
         case _ as parameters:
             return _more_parameters(parameters)
+
+
+def _asked(parameters: AgentParameters, name: str) -> dict[str, Any]:
+    return {"capabilities": list(parameters.capabilities)} if parameters.capabilities else {name: parameters.agent}
 
 
 def _more_parameters(parameters: Parameters) -> dict[str, Any]:
@@ -201,7 +206,7 @@ def to_dependencies(graph: Graph) -> Converted:
 
 def _agent_task(node: Node, name: str) -> dict[str, Any]:
     assert isinstance(node.parameters, AgentParameters)
-    task: dict[str, Any] = {name: node.parameters.agent, "input": node.parameters.input.value}
+    task: dict[str, Any] = {**_asked(node.parameters, name), "input": node.parameters.input.value}
     if retry := _retry(node.retry):
         task["retry"] = retry
     if node.timeout_seconds is not None:
@@ -229,8 +234,8 @@ def to_definition(graph: Graph) -> Converted:
 def _definition_step(node: Node) -> dict[str, Any]:
     step: dict[str, Any] = {"id": node.id} | ({"name": node.name} if node.name != node.id else {})
     match node.parameters:
-        case AgentParameters(agent=agent, input=template):
-            step |= {"type": "agent", "agent_id": agent, "input": template.value}
+        case AgentParameters(input=template) as asked:
+            step |= {"type": "agent", **_asked(asked, "agent_id"), "input": template.value}
         case ToolParameters(tool=tool, arguments=arguments):
             step |= {"type": "tool", "tool": tool, "input": arguments.value}
         case ConditionParameters(condition=condition):

@@ -74,10 +74,13 @@ class TriggerParameters:
 
 @dataclass(frozen=True, slots=True)
 class AgentParameters:
+    """Who is asked: `agent` by name, or, where that is empty, whichever agent has all the `capabilities`."""
+
     agent: str
     input: Template
     max_iterations: int | None = None
     suggestion: SuggestionRules | None = None
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

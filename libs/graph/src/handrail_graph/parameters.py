@@ -95,15 +95,43 @@ def _event(raw: dict[str, Any], path: str, problems: Problems) -> TriggerParamet
     return TriggerParameters("event", event=name, source=problems.text(raw, "source", path), condition=condition)
 
 
+def agent_field(raw: Mapping[str, Any], standard: str = "agent_id") -> str:
+    """Which field of a step says who is asked."""
+    if "capabilities" in raw:
+        return "capabilities"
+    return "agent" if "agent" in raw and "agent_id" not in raw else standard
+
+
+def read_agent(
+    raw: Mapping[str, Any], path: str, problems: Problems, *, missing: str, standard: str = "agent_id"
+) -> tuple[str, tuple[str, ...]]:
+    """The agent that is named, or the capabilities that one is chosen by."""
+    field = agent_field(raw, standard)
+    if field == "capabilities":
+        return "", _capabilities(raw, path, problems)
+    agent = problems.text(raw, field, path)
+    if not agent.strip() and isinstance(raw.get(field, ""), str):
+        problems.add(f"{path}{field}", "missing", missing)
+    return agent, ()
+
+
+def _capabilities(raw: Mapping[str, Any], path: str, problems: Problems) -> tuple[str, ...]:
+    wanted = problems.texts(raw, "capabilities", path)
+    if "agent" in raw or "agent_id" in raw:
+        message = "a step names its agent, or the capabilities that one is chosen by; leave one of them out"
+        problems.add(f"{path}capabilities", "misplaced", message)
+    elif not all(each.strip() for each in wanted or ("",)):
+        problems.add(f"{path}capabilities", "missing", 'name what the agent has to be able to: ["draft_response"]')
+    return tuple(dict.fromkeys(wanted))
+
+
 def _agent(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
-    name = "agent" if "agent" in raw and "agent_id" not in raw else "agent_id"
-    agent = problems.text(raw, name, path)
-    if not agent and isinstance(raw.get(name, ""), str):
-        problems.add(f"{path}{name}", "missing", "name the agent that runs this step")
+    agent, capabilities = read_agent(raw, path, problems, missing="name the agent that runs this step")
     iterations = problems.number(raw, "max_iterations", path, least=1, most=1000, whole=True)
     template = problems.expression(compile_template, raw.get("input", PREVIOUS), f"{path}input", PREVIOUS)
     suggestion = read_suggestion(raw.get("suggestion"), f"{path}suggestion", problems)
-    return AgentParameters(agent, template, None if iterations is None else int(iterations), suggestion)
+    most = None if iterations is None else int(iterations)
+    return AgentParameters(agent, template, most, suggestion, capabilities)
 
 
 def _tool(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
@@ -233,7 +261,7 @@ READERS: Mapping[StepType, Reader] = {
         ("kind", *(field for fields in TRIGGER_FIELDS.values() for field in fields)), read_trigger
     ),
     StepType.AGENT_EXECUTION: Reader(
-        ("agent_id", "agent", "input", "max_iterations", "timeout_seconds", "suggestion"), _agent
+        ("agent_id", "agent", "capabilities", "input", "max_iterations", "timeout_seconds", "suggestion"), _agent
     ),
     StepType.API_CALL: Reader(("url", "method", "headers", "body", "expected_status", "timeout_seconds"), _api_call),
     StepType.CONDITION: Reader(("condition",), _condition),

@@ -35,6 +35,10 @@ def _object(properties: Mapping[str, Schema], *required: str, **more: Any) -> Sc
 _STEPS: Schema = {"type": "array", "items": {"type": "string"}, "format": "steps"}
 _TIMEOUT = _number("Time-out of an attempt in seconds", exclusiveMinimum=0)
 _AGENT = _text("Agent", format="agent")
+_CAPABILITIES: Schema = {
+    "type": "array", "items": {"type": "string"}, "minItems": 1, "title": "Or whichever agent has these capabilities",
+    "format": "capabilities",
+}  # fmt: skip
 _CONDITION = _text("Condition", format="expression", examples=["{{input.priority}} == 'high'"], maxLength=4096)
 
 _ACTION: Schema = {
@@ -89,6 +93,7 @@ PARAMETERS: Mapping[StepType, Schema] = {
         {
             "agent_id": _AGENT,
             "agent": _AGENT | {"description": "the same as agent_id"},
+            "capabilities": _CAPABILITIES,
             "input": _template("Input", default="{{previous_output}}"),
             "max_iterations": {"type": "integer", "title": "Most iterations", "minimum": 1, "maximum": 1000},
             "timeout_seconds": _TIMEOUT,
@@ -98,7 +103,7 @@ PARAMETERS: Mapping[StepType, Schema] = {
                 "anyOf": [{"type": "boolean"}, _SUGGESTION],
             },
         },
-        anyOf=[{"required": ["agent_id"]}, {"required": ["agent"]}],
+        anyOf=[{"required": ["agent_id"]}, {"required": ["agent"]}, {"required": ["capabilities"]}],
     ),
     StepType.TOOL_CALL: _object(
         {

@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     agents_file: Path | None = None
     runner_concurrency: int = Field(256, ge=1)
     result_limit_bytes: int = 256 * 1024
+    runner_status_seconds: float = Field(5.0, gt=0)
+    breaker_failures: int = Field(5, ge=0)
+    breaker_pause_seconds: float = Field(10.0, gt=0)
+    breaker_max_pause_seconds: float = Field(300.0, gt=0)
     offline_model_url: str = "http://127.0.0.1:8005/v1"
     mcp_secrets: dict[str, str] = {}
     smtp_url: str = "smtp://127.0.0.1:8025"

@@ -13,6 +13,9 @@ from handrail_runtime.settings import Settings
 from handrail_runtime.tables import TopicTable
 
 from handrail_agent_runner.announcing import Announcements, announce
+from handrail_agent_runner.breakers import Breakers
+from handrail_agent_runner.choosing import Choosing
+from handrail_agent_runner.heartbeat import Heartbeat
 from handrail_agent_runner.registry import AgentsFileError, Registry, agents_of_file
 from handrail_agent_runner.runner import Runner
 from handrail_agent_runner.tools import native_tools
@@ -26,14 +29,18 @@ FOLLOW_SECONDS = 0.2
 async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
     announcements = Announcements(settings)
     registry = Registry(settings, announcements.put)
-    announcing = asyncio.create_task(announcements.run(), name="announcements")
+    breakers = Breakers(registry, settings)
+    choosing = Choosing(registry.able, breakers.rank)
+    heartbeat = Heartbeat(settings, PORT, health, registry, breakers, choosing)
     table = TopicTable(settings, topics.AGENT_REGISTERED, registry.add)
-    following: asyncio.Task[None] | None = None
+    beside: list[asyncio.Task[None]] = []
     try:
         await _until_registered(settings, registry, table, health, stop)
-        following = asyncio.create_task(_follow(table, registry), name="agents")
+        beside.append(asyncio.create_task(announcements.run(), name="announcements"))
+        beside.append(asyncio.create_task(_follow(table, registry), name="agents"))
+        beside.append(asyncio.create_task(heartbeat.run(), name="heartbeat"))
         while not stop.is_set():
-            runner = Runner(settings, health, registry)
+            runner = Runner(settings, health, registry, breakers, choosing)
             try:
                 await runner.run(stop)
             except (Fenced, Unavailable, KafkaError, TimeoutError) as error:
@@ -43,11 +50,12 @@ async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
             finally:
                 await runner.close()
     finally:
-        if following is not None:
-            following.cancel()
-        announcing.cancel()
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await registry.servers.close()
         await table.close()
+        await heartbeat.close()
 
 
 async def _until_registered(

@@ -1,8 +1,10 @@
 """The agents that are known: from the agents file, and from `agent.registered`, where the latest word counts."""
 
 import asyncio
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 from handrail_contracts.codec import first_mistake
@@ -20,6 +22,8 @@ from handrail_agent_runner.agents.llm import make_llm_agent
 from handrail_agent_runner.mcp.servers import Announce, Servers
 from handrail_agent_runner.tools import Toolbox
 
+T = TypeVar("T")
+
 LATE_REGISTRATION_SECONDS = 2.0
 
 
@@ -34,7 +38,10 @@ class Registry:
         self._settings = settings
         self.servers = Servers(settings, announce)
         self._registered: dict[str, AgentRegistered] = {}
+        self._able: dict[str, dict[str, AgentRegistered]] = {}
         self._made: dict[str, Agent] = {}
+        self.broken: dict[str, str] = {}
+        """Agents that can't be made of their registrations, and why."""
         self._changed = asyncio.Event()
         self._api_call = ApiCall(settings)
         self._toolbox = Toolbox(settings, self.servers)
@@ -45,10 +52,14 @@ class Registry:
         if registered.kind in ("mcp", "mcp_state", "tool"):
             self.servers.add(registered)
         self._made.pop(registered.agent, None)
-        if registered.removed:
-            self._registered.pop(registered.agent, None)
-        else:
+        self.broken.pop(registered.agent, None)
+        before = self._registered.pop(registered.agent, None)
+        for capability in () if before is None else before.capabilities:
+            self._able[capability].pop(registered.agent, None)
+        if not registered.removed:
             self._registered[registered.agent] = registered
+            for capability in registered.capabilities:
+                self._able.setdefault(capability, {})[registered.agent] = registered
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -61,6 +72,22 @@ class Registry:
 
     def registered(self, name: str) -> AgentRegistered | None:
         return self._registered.get(name)
+
+    def able(self, request: StepRequested) -> Iterator[AgentRegistered]:
+        """The agents that have all the capabilities, of those that the step's tenant can see and that can be made."""
+        first, *others = request.capabilities
+        for name, registered in self._able.get(first, {}).items():
+            if all(name in self._able.get(other, ()) for other in others) and _visible(registered, request):
+                yield from (registered,) if self._can_be_made(registered) else ()
+
+    def _can_be_made(self, registered: AgentRegistered) -> bool:
+        if registered.agent in self._made or registered.agent in self.broken:
+            return registered.agent in self._made
+        try:
+            self._made[registered.agent] = self._make(registered)
+        except AgentFailure:
+            return False
+        return True
 
     def find(self, request: StepRequested) -> Agent | None:
         """The agent of a request if it is known. Raises `AgentFailure` if it can't be made."""
@@ -77,26 +104,47 @@ class Registry:
 
     def _make(self, registered: AgentRegistered) -> Agent:
         try:
-            return self._makers[registered.kind](registered, self._settings)
-        except AgentFailure:
+            made = self._makers[registered.kind](registered, self._settings)
+            self.broken.pop(registered.agent, None)
+            return made
+        except AgentFailure as failure:
+            self.broken[registered.agent] = failure.info.message
             raise
         except (Exception, SystemExit) as error:
             message = f"agent {registered.agent} can't be made of its registration: {type(error).__name__}: {error}"
+            self.broken[registered.agent] = message
             raise AgentFailure("AGENT_ERROR", message, retryable=False) from error
 
     async def wait_for(self, request: StepRequested) -> Agent:
         """Like `find`, but gives a registration that is on its way a moment. Raises `AgentFailure` if none comes."""
+        if request.capabilities and not request.agent:
+            message = f"no agent has the capabilities {', '.join(request.capabilities)}; register one that has them all"
+            raise AgentFailure("NO_CAPABLE_AGENT", message, retryable=False)
+        agent = await self.soon(lambda: self.find(request))
+        if agent is None:
+            message = f"no agent {request.agent!r} is registered; register it (PUT /api/v1/agents/{request.agent})"
+            raise AgentFailure("UNKNOWN_AGENT", message, retryable=False)
+        return agent
+
+    async def soon(self, look: Callable[[], T | None]) -> T | None:
+        """Looks again whenever a registration comes, for a moment."""
         deadline = asyncio.get_running_loop().time() + LATE_REGISTRATION_SECONDS
-        while (agent := self.find(request)) is None:
+        while (found := look()) is None:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
-                message = f"no agent {request.agent!r} is registered; register it (PUT /api/v1/agents/{request.agent})"
-                raise AgentFailure("UNKNOWN_AGENT", message, retryable=False)
+                return None
             try:
                 await asyncio.wait_for(self._changed.wait(), left)
             except TimeoutError:
                 pass
-        return agent
+        return found
+
+
+def _visible(registered: AgentRegistered, request: StepRequested) -> bool:
+    """To the tenant of the step: its own agents, and the platform's, which belong to nobody. Tools are not for choosing."""
+    owner = (registered.organization_id, registered.project_id)
+    ours = not registered.organization_id or owner == (request.organization_id, request.project_id)
+    return ours and registered.kind != "tool"
 
 
 def agents_of_file(path: Path, now: float) -> list[AgentRegistered]:

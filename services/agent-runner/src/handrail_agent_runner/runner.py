@@ -37,6 +37,8 @@ from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.answered import Answered, attempt_key
 from handrail_agent_runner.answers import Answers
 from handrail_agent_runner.attempt import Outcome, answer_of, carry_out, carry_out_inline, progress_of
+from handrail_agent_runner.breakers import Breakers, Passage
+from handrail_agent_runner.choosing import Choosing
 from handrail_agent_runner.conversation import SOURCE, Conversation, ConversationLog, Overtaken
 from handrail_agent_runner.limits import Limits, RateLimit
 from handrail_agent_runner.ownership import GROUP, Ownership
@@ -67,8 +69,11 @@ Record = ConsumerRecord[Any, Any]
 
 
 class Runner:
-    def __init__(self, settings: Settings, health: Health, registry: Registry) -> None:
+    def __init__(
+        self, settings: Settings, health: Health, registry: Registry, breakers: Breakers, choosing: Choosing
+    ) -> None:
         self._settings, self._health, self._registry = settings, health, registry
+        self._breakers, self._choosing = breakers, choosing
         self._answers = Answers(settings)
         self._conversations = ConversationLog(settings, self._answers.publish)
         self._answered = Answered()
@@ -266,6 +271,8 @@ class Runner:
             request = self._admit(record, watermark)
             if request is None:
                 continue
+            if request.capabilities:
+                request = self._choosing.choose(request)
             outcome = self._run_inline(request)
             if outcome is None:
                 taken_over = record.offset < self._begun_before.get(record.partition, 0)
@@ -332,11 +339,13 @@ class Runner:
         conversation = Conversation(request, self._conversations, taken_over=taken_over)
         task = asyncio.create_task(self._run(request, key, finish, conversation, partition), name=key)
         self._running.add(task)
+        self._choosing.began(key, request)
         IN_FLIGHT.set(len(self._running))
         task.add_done_callback(self._landed)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._choosing.ended(task.get_name())
         IN_FLIGHT.set(len(self._running))
         self._slot.set()
         if task.cancelled():
@@ -348,11 +357,16 @@ class Runner:
         registered = self._registry.registered(request.agent)
         return None if registered is None else RateLimit.of(registered.config)
 
-    async def _hold_back(self, request: StepRequested) -> None:
-        """Waits for the agent's next place; others are served meanwhile."""
+    async def _hold_back(self, passage: Passage, request: StepRequested) -> None:
+        """Until the attempt may begin, or `AgentFailure` if its agent is left alone just now."""
+        passage.check()
         limit = self._limit_of(request)
-        if limit is None:
-            return
+        if limit is not None:
+            await self._wait_for_place(request, limit)
+        passage.enter()
+
+    async def _wait_for_place(self, request: StepRequested, limit: RateLimit) -> None:
+        """Waits for the agent's next place; others are served meanwhile."""
         share = len(self._watermarks) / catalogue()[topics.STEP_REQUESTED].partitions
         seconds = self._limits.reserve(request.agent, limit, share, time.monotonic())
         if seconds > 0:
@@ -367,13 +381,18 @@ class Runner:
     async def _run(
         self, request: StepRequested, key: str, finish: Finish, conversation: Conversation, partition: int
     ) -> None:
+        if request.capabilities and not request.agent:
+            request = await self._choose_late(request, key)
+
         def arrived() -> None:
             finish()
             self._answered.answer(key)
 
         progress = Progress(partial(self._progress, request, conversation), conversation)
         try:
-            outcome = await carry_out(self._registry, request, progress, self._hold_back)
+            with self._breakers.passage(request) as passage:
+                outcome = await carry_out(self._registry, request, progress, partial(self._hold_back, passage))
+                passage.end(outcome.error)
         except Overtaken:
             await self._leave_to_other(request, key, finish, conversation, partition)
         else:
@@ -398,7 +417,21 @@ class Runner:
                 request, key, finish, Conversation(request, self._conversations, taken_over=True), partition
             )
 
+    async def _choose_late(self, request: StepRequested, key: str) -> StepRequested:
+        """Gives the registration of an agent that can do it a moment to come."""
+
+        def look() -> StepRequested | None:
+            found = self._choosing.choose(request)
+            return found if found.agent else None
+
+        chosen = await self._registry.soon(look)
+        if chosen is None:
+            return request
+        self._choosing.began(key, chosen)
+        return chosen
+
     def _answer(self, request: StepRequested, outcome: Outcome) -> Parcel:
+        self._choosing.answered(request, failed=outcome.error is not None)
         DURATIONS[outcome.status].observe(outcome.seconds)
         return answer_of(request, outcome, self._settings.result_limit_bytes)
 

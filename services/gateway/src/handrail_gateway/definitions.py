@@ -1,7 +1,7 @@
 """Saving and finding workflow definitions. A version is saved once its record is the first of that version."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -27,11 +27,12 @@ async def problems_of(
 ) -> list[Mapping[str, str]]:
     """Why the document is no workflow; empty if it is one. `also`: agents that will be there when it is saved."""
     rows = await gateway.database.fetch("known_agents", caller.organization_id, caller.project_id)
-    return await mistakes(document, frozenset([*(row["agent"] for row in rows), *also]))
+    known = {row["agent"]: row["capabilities"] for row in rows}
+    return await mistakes(document, known | dict.fromkeys(also, ()))
 
 
-async def mistakes(document: Document, known: frozenset[str]) -> list[Mapping[str, str]]:
-    """What the compiler finds wrong with it where these agents and tools are known."""
+async def mistakes(document: Document, known: Container[str]) -> list[Mapping[str, str]]:
+    """What the compiler finds wrong with it where these agents (with what they are able to) and tools are known."""
     try:
         # In a thread: a definition of a megabyte must not stop the streams of others.
         await asyncio.to_thread(compile_workflow, document, known_agents=known)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from handrail_gateway import agents as registry
 from handrail_gateway import definitions
 from handrail_gateway.answers import parsed
 from handrail_gateway.auth import Caller
@@ -9,7 +10,6 @@ from handrail_gateway.database import Row
 from handrail_gateway.definitions import Document
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.problems import Problem
-from handrail_gateway.routers.agents import own, register
 from handrail_gateway.schemas import AgentRequest
 
 Agents = Mapping[str, AgentRequest]
@@ -21,10 +21,9 @@ async def make(gateway: Gateway, caller: Caller, document: Document, agents: Age
     if (made := await definitions.created(gateway, caller, document, key)) is not None:
         return made
     for name in agents:
-        await own(gateway, caller, name)
+        await registry.check_owner(gateway, caller, name)
     await definitions.check(gateway, caller, document, agents)
-    for name, request in agents.items():
-        await register(gateway, caller, name, request)
+    await registry.register(gateway, caller, dict(agents))
     return await definitions.create(gateway, caller, document, key, agents)
 
 
@@ -34,12 +33,12 @@ async def unregistered(gateway: Gateway, caller: Caller, agents: Agents) -> Agen
     missing: dict[str, AgentRequest] = {}
     taken = []
     for place, (name, request) in enumerate(agents.items()):
-        found = await gateway.database.row("agent", caller.organization_id, caller.project_id, name)
+        found = next(iter(await registry.look(gateway, caller, name=name)), None)
         why = "" if found is None else _difference(found, request)
         if found is None:
             missing[name] = request
             try:
-                await own(gateway, caller, name)
+                await registry.check_owner(gateway, caller, name)
             except Problem as problem:
                 why = problem.detail
         if why:

@@ -103,14 +103,14 @@ def _say(event: Json) -> list[Said]:
                 ("step_start", _pick(event, step="step_id", step_type="step_type", attempt="attempt", agent="agent"))
             ]
         case "step.completed":
-            done = _pick(event, step="step_id", attempt="attempt", result="output")
+            done = _pick(event, step="step_id", attempt="attempt", result="output") | _chosen(event)
             return [("step_complete", {**done, "status": "completed"})]
         case "step.retry_scheduled":
             return [("error", {**_error(event), **_pick(event, attempt="attempt", retry_at="retry_at")})]
         case "step.failed" if event.get("then") == "wait":
             return [("error", _error(event)), ("status", {"status": "waiting", "step": event["step_id"]})]
         case "step.failed":
-            failed = _pick(event, step="step_id", attempt="attempt", error="error")
+            failed = _pick(event, step="step_id", attempt="attempt", error="error") | _chosen(event)
             return [("error", _error(event)), ("step_complete", {**failed, "status": "failed"})]
         case "suggestion.made":
             names = ("suggestion_id", "revision", "action", "reasoning", "confidence", "suggested_data", "comment")
@@ -149,6 +149,11 @@ def _status(status: str) -> Said:
 
 def _pick(event: Json, **names: str) -> dict[str, Any]:
     return {name: event.get(source) for name, source in names.items()}
+
+
+def _chosen(event: Json) -> dict[str, Any]:
+    """Who did it, where that was not said when the step began."""
+    return {"agent": event["agent"]} if event.get("agent") else {}
 
 
 def _left(step: str, status: str, reason: str | None) -> Json:

@@ -92,7 +92,7 @@ def timeline(events: Iterable[Json]) -> list[dict[str, Any]]:
                 attempts.append(attempt)
                 latest[event["step_id"]] = attempt
             case "step.completed" | "step.failed" | "step.retry_scheduled":
-                _close(latest.get(event["step_id"]), event["at"], _OUTCOMES[event["type"]])
+                _close(latest.get(event["step_id"]), event["at"], _OUTCOMES[event["type"]], event.get("agent"))
             case "steps.cancelled":
                 for step_id in event["step_ids"]:
                     _close(latest.get(step_id), event["at"], "cancelled")
@@ -108,7 +108,8 @@ def timeline(events: Iterable[Json]) -> list[dict[str, Any]]:
 _OUTCOMES = {"step.completed": "completed", "step.failed": "failed", "step.retry_scheduled": "failed, tried again"}
 
 
-def _close(attempt: dict[str, Any] | None, at: datetime, outcome: str) -> None:
+def _close(attempt: dict[str, Any] | None, at: datetime, outcome: str, chosen: str | None = None) -> None:
     if attempt is not None and attempt["ended_at"] is None:
+        attempt["agent"] = chosen or attempt["agent"]
         attempt["ended_at"], attempt["outcome"] = at, outcome
         attempt["seconds"] = round((at - attempt["started_at"]).total_seconds(), 6)

@@ -57,13 +57,14 @@ class StepRow:
 
 @dataclass(slots=True)
 class StepChange:
-    """What happened to a step after an attempt began; None leaves a column as it is."""
+    """What happened to a step after an attempt began; None leaves a column as it is. `agent` was chosen by capabilities."""
 
     status: str
     output: str | None = None
     error: str | None = None
     completed_at: datetime | None = None
     wake_at: datetime | None = None
+    agent: str | None = None
 
 
 @dataclass(slots=True)
@@ -225,19 +226,21 @@ def _suggested(told: Told, event: Any) -> None:
 
 
 def _step_completed(told: Told, event: Any) -> None:
-    told.step(event, StepChange("completed", output=as_json(event.get("output")), completed_at=told.at))
+    output, agent = as_json(event.get("output")), as_optional_text(event.get("agent"))
+    told.step(event, StepChange("completed", output=output, completed_at=told.at, agent=agent))
 
 
 def _step_retry(told: Told, event: Any) -> None:
-    told.step(event, StepChange("retrying", error=as_json(event["error"]), wake_at=as_time(event["retry_at"])))
+    error, agent = as_json(event["error"]), as_optional_text(event.get("agent"))
+    told.step(event, StepChange("retrying", error=error, wake_at=as_time(event["retry_at"]), agent=agent))
 
 
 def _step_failed(told: Told, event: Any) -> None:
-    error = as_json(event["error"])
+    error, agent = as_json(event["error"]), as_optional_text(event.get("agent"))
     if event.get("then") == "wait":
-        told.step(event, StepChange("blocked", error=error))
+        told.step(event, StepChange("blocked", error=error, agent=agent))
     else:
-        told.step(event, StepChange("failed", error=error, completed_at=told.at))
+        told.step(event, StepChange("failed", error=error, completed_at=told.at, agent=agent))
 
 
 def _steps_skipped(told: Told, event: Any) -> None:

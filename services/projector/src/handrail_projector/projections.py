@@ -15,10 +15,12 @@ import orjson
 from handrail_contracts import topics
 from handrail_contracts.codec import DecodeError, decode
 from handrail_contracts.platform import DeadLetter
+from handrail_contracts.runners import RunnerStatus
 from handrail_contracts.steps import AgentRegistered
 from handrail_contracts.triggers import SCHEDULE_PREFIX, ScheduleDefined
 from handrail_contracts.workflows import RolloutSet, WorkflowDefined, WorkflowStarted
 
+from handrail_projector.agent_facts import Work, told_of_agents
 from handrail_projector.columns import (
     NUL,
     Row,
@@ -59,6 +61,9 @@ class Batch:
     versions: dict[tuple[str, int], Row] = field(default_factory=dict)
     agents: dict[str, Row | None] = field(default_factory=dict)
     """None: removed."""
+    work: Work = field(default_factory=Work)
+    runners: dict[str, Row | None] = field(default_factory=dict)
+    """None: stopped."""
     letters: dict[str, Row] = field(default_factory=dict)
     schedules: dict[tuple[str, str, str], Row] = field(default_factory=dict)
     """By schedule and tenant: who may not change it does not hide who may."""
@@ -90,9 +95,11 @@ class Batch:
         told = Told(as_text(record["execution_id"]), as_text(record["workflow_id"]), as_time(record["at"]))
         for event in record["events"]:
             EXECUTION_EVENTS[event["type"]](told, event)
+        of_agents = told_of_agents(told.execution_id, partition, told.at, record["events"])
         place = (as_count(events[0]["n"]), as_count(events[-1]["n"]), partition, offset, told.at, source_of(record))
         self.history.append((told.execution_id, *place, orjson.dumps(events).decode()))
         self._merge(told)
+        self.work.merge(of_agents)
 
     def _merge(self, told: Told) -> None:
         for run in told.schedule_runs:
@@ -208,6 +215,12 @@ def _add_agent(batch: Batch, m: AgentRegistered) -> None:
     batch.agents[m.agent] = None if m.removed else row
 
 
+def _add_runner(batch: Batch, m: RunnerStatus) -> None:
+    told = [[each.model_dump(exclude_none=True) for each in several] for several in (m.agents, m.chosen)]
+    row = (m.runner_id, as_moment(m.occurred_at), m.every_seconds, as_count(m.running), *map(as_foreign_json, told))
+    batch.runners[m.runner_id] = None if m.stopped else row
+
+
 def _add_schedule(batch: Batch, m: ScheduleDefined) -> None:
     """Not by whose id is none: the scheduler refuses it, too."""
     if not m.execution_id.startswith(SCHEDULE_PREFIX):
@@ -234,6 +247,7 @@ _MESSAGES: dict[str, Callable[[Batch, Any], None]] = {
     topics.WORKFLOW_STARTED: _add_started,
     topics.WORKFLOW_DEFINED: _add_defined,
     topics.AGENT_REGISTERED: _add_agent,
+    topics.RUNNER_STATUS: _add_runner,
     topics.SCHEDULE_DEFINED: _add_schedule,
     topics.DEAD_LETTERS: _add_letter,
 }

@@ -20,12 +20,15 @@ TABLES = (
     "approvals",
     "approval_history",
     "agents",
+    "agent_work",
+    "agent_figures",
     "dead_letters",
     "pending",
     "schedules",
     "schedule_runs",
     "rollouts",
 )
+"""All but `runners`, which changes every few seconds: what is compared would be of two moments."""
 Progress = Callable[[int, float], None]
 """Told now and then: records so far, seconds so far."""
 

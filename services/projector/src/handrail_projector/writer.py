@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 from handrail_contracts.journal import JournalFilter
 
+from handrail_projector.agent_facts import Work
 from handrail_projector.projections import Batch
 from handrail_projector.statements import statement
 
@@ -48,6 +49,7 @@ async def write(
         await _advance(connection, before, after)
         await _write_executions(connection, batch)
         await _write_steps(connection, batch)
+        await _write_work(connection, batch.work)
         if batch.history:
             await connection.copy_records_to_table("execution_history", records=batch.history)
         await _write_approvals(connection, batch)
@@ -113,22 +115,42 @@ async def _write_executions(connection: asyncpg.Connection, batch: Batch) -> Non
 async def _write_steps(connection: asyncpg.Connection, batch: Batch) -> None:
     begun = [
         (
-            execution_id, step_id, row.step_type, row.run_id, row.agent, change.status, row.attempt, row.waits_for,
-            row.input, change.output, change.error, row.started_at, change.completed_at, change.wake_at, row.deadline,
-            row.first_n,
+            execution_id, step_id, row.step_type, row.run_id, change.agent or row.agent, change.status, row.attempt,
+            row.waits_for, row.input, change.output, change.error, row.started_at, change.completed_at, change.wake_at,
+            row.deadline, row.first_n,
         )
         for (execution_id, step_id), (row, change) in batch.steps.items()
         if row is not None
     ]  # fmt: skip
     changed = [
-        (execution_id, step_id, change.status, change.output, change.error, change.completed_at, change.wake_at)
+        (
+            execution_id,
+            step_id,
+            change.status,
+            change.output,
+            change.error,
+            change.completed_at,
+            change.wake_at,
+            change.agent,
+        )
         for (execution_id, step_id), (row, change) in batch.steps.items()
         if row is None
     ]
     if begun:
         await connection.execute(statement("steps_begun"), *_columns(begun, 16))
     if changed:
-        await connection.execute(statement("steps_changed"), *_columns(changed, 7))
+        await connection.execute(statement("steps_changed"), *_columns(changed, 8))
+
+
+async def _write_work(connection: asyncpg.Connection, work: Work) -> None:
+    """What ended goes first: a step may have begun again since."""
+    for name, rows in (
+        ("agent_work_ended", work.rows_ended()),
+        ("agent_work_counted", work.rows_counted()),
+        ("agent_work_begun", work.rows_begun()),
+    ):
+        if rows:
+            await connection.execute(statement(name), *_columns(rows, len(rows[0])))
 
 
 async def _write_approvals(connection: asyncpg.Connection, batch: Batch) -> None:
@@ -153,6 +175,8 @@ async def _write_tables(connection: asyncpg.Connection, batch: Batch) -> None:
         await connection.executemany(statement("schedule_runs"), batch.schedule_runs.values())
     if batch.agents:
         await _write_agents(connection, batch)
+    if batch.runners:
+        await _write_runners(connection, batch)
     if batch.letters:
         await connection.executemany(statement("dead_letters"), batch.letters.values())
 
@@ -164,3 +188,12 @@ async def _write_agents(connection: asyncpg.Connection, batch: Batch) -> None:
         await connection.executemany(statement("agents"), present)
     if removed:
         await connection.execute(statement("agents_removed"), removed)
+
+
+async def _write_runners(connection: asyncpg.Connection, batch: Batch) -> None:
+    alive = [row for row in batch.runners.values() if row is not None]
+    stopped = [runner for runner, row in batch.runners.items() if row is None]
+    if alive:
+        await connection.executemany(statement("runners"), alive)
+    if stopped:
+        await connection.execute(statement("runners_stopped"), stopped)

@@ -20,7 +20,7 @@ from handrail_contracts.execution_events import (
 )
 from handrail_contracts.steps import AgentAdvanced, AgentExecuted, Turn, advanced
 from handrail_contracts.workflows import ChildEnded, Origin, WorkflowStarted
-from handrail_graph import ApprovalParameters, Graph, SignalParameters
+from handrail_graph import AgentParameters, ApprovalParameters, Graph, SignalParameters
 
 from handrail_scheduler import suggestions
 from handrail_scheduler.advance import advance, enter
@@ -120,6 +120,9 @@ def answer(decision: Decision, message: AgentExecuted) -> None:
         return
     if message.run_id != decision.state.run_id(message.step_id):
         return
+    parameters = decision.graph.nodes[message.step_id].parameters
+    if isinstance(parameters, AgentParameters) and parameters.capabilities and message.agent:
+        decision.chosen = (message.step_id, message.agent)
     if message.model_calls:
         decision.say(ModelsCalled, step_id=message.step_id, attempt=message.attempt, calls=message.model_calls)
     rules, own = suggestions.rules_of(decision, message.step_id), decision.state.suggestions.get(message.step_id)

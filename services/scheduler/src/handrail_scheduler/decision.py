@@ -28,6 +28,8 @@ class Decision:
     emit: Emit
     begin_by_type: Mapping[str, Begin]
     evaluate: Callable[["Decision", str, Condition, dict[str, Any]], bool]
+    chosen: tuple[str, str] | None = None
+    """A step that asked for capabilities, and the agent that has just answered for it."""
 
     def say(self, event: type[ExecutionEvent], **fields: Any) -> None:
         self.emit(event(n=self.state.n + 1, **fields))
@@ -37,7 +39,11 @@ class Decision:
         self.begin_by_type[node.type](self, node)
 
     def complete(self, step_id: str, output: Any) -> None:
-        self.say(StepCompleted, step_id=step_id, attempt=self.state.steps[step_id].attempt, output=output)
+        attempt = self.state.steps[step_id].attempt
+        self.say(StepCompleted, step_id=step_id, attempt=attempt, agent=self.chosen_for(step_id), output=output)
+
+    def chosen_for(self, step_id: str) -> str | None:
+        return self.chosen[1] if self.chosen is not None and self.chosen[0] == step_id else None
 
     def running(self, step_id: str, attempt: int) -> Step | None:
         """The step, if that attempt of it is under way."""

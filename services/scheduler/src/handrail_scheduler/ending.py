@@ -36,7 +36,8 @@ def attempt_failed(decision: Decision, step_id: str, error: ErrorInfo) -> None:
     node, attempt = decision.graph.nodes[step_id], decision.state.steps[step_id].attempt
     jitter = fraction(decision.state.execution_id, step_id, attempt)
     retry_at = utc(decision.now + node.retry.delay(decision.state.tries(step_id), jitter))
-    decision.say(StepRetryScheduled, step_id=step_id, attempt=attempt, error=error, retry_at=retry_at)
+    agent = decision.chosen_for(step_id)
+    decision.say(StepRetryScheduled, step_id=step_id, attempt=attempt, agent=agent, error=error, retry_at=retry_at)
 
 
 def _may_try_again(decision: Decision, step_id: str) -> bool:
@@ -70,7 +71,8 @@ def fail(decision: Decision, step_id: str, error: ErrorInfo) -> None:
 
 def _say_failed(decision: Decision, step_id: str, error: ErrorInfo, then: str) -> None:
     attempt = decision.state.steps[step_id].attempt
-    decision.say(StepFailed, step_id=step_id, attempt=attempt, error=error, then=then)
+    agent = decision.chosen_for(step_id)
+    decision.say(StepFailed, step_id=step_id, attempt=attempt, agent=agent, error=error, then=then)
 
 
 def _then(decision: Decision, step_id: str) -> str:

@@ -65,6 +65,7 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             assert graph is not None
             _step_completed(graph, state, event)
         case StepRetryScheduled():
+            _note_chosen(state, event.agent)
             _stop_work(state, event.step_id, StepStatus.RETRYING)
             state.steps[event.step_id].wake_at = seconds(event.retry_at)
             state.working += 1
@@ -160,6 +161,11 @@ def _note_request(state: Execution, request_id: str) -> None:
         del state.requests[:-REQUESTS_KEPT]
 
 
+def _note_chosen(state: Execution, agent: str | None) -> None:
+    if agent is not None and agent not in state.chosen:
+        state.chosen.append(agent)
+
+
 def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
     known = state.steps.get(event.step_id)
     if known is not None:
@@ -232,6 +238,7 @@ def _advanced(turns: list[dict[str, Any]], event: StepAdvanced) -> None:
 
 
 def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> None:
+    _note_chosen(state, event.agent)
     step = state.steps[event.step_id]
     if step.waits_for == "signal":
         _take_signal(state, step.input)
@@ -278,6 +285,7 @@ def _resolve_next(graph: Graph, state: Execution, node: Node, step: Step) -> Non
 
 def _step_failed(graph: Graph | None, state: Execution, event: StepFailed) -> None:
     assert graph is not None
+    _note_chosen(state, event.agent)
     status = StepStatus.BLOCKED if event.then == "wait" else StepStatus.FAILED
     state.turns.pop(event.step_id, None)
     step = _stop_work(state, event.step_id, status)

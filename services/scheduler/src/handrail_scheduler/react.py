@@ -124,11 +124,13 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
 def _what(node: Node, state: Execution) -> dict[str, Any]:
     """What is asked of whom."""
     rules = node.parameters.suggestion if isinstance(node.parameters, AgentParameters) else None
+    capabilities = node.parameters.capabilities if isinstance(node.parameters, AgentParameters) else ()
     if rules is None:
-        return {"kind": _KINDS[node.type], "agent": _agent(node)}
+        return {"kind": _KINDS[node.type], "agent": _agent(node), "capabilities": capabilities}
     own = state.suggestions.get(node.id)
     if own is None or own["phase"] != "acts":
-        return {"kind": "agent", "agent": _agent(node), "answer_schema": schema_of(rules)}
+        asked = {"kind": "agent", "agent": _agent(node), "capabilities": capabilities}
+        return asked | {"answer_schema": schema_of(rules)}
     action = rules.actions[own["asked"]]
     return {
         "kind": "action",
@@ -141,7 +143,7 @@ _KINDS = {StepType.AGENT_EXECUTION: "agent", StepType.API_CALL: "api_call", Step
 
 
 def _agent(node: Node) -> str:
-    """Who is asked: an agent, a tool, or the runner itself."""
+    """Who is asked: an agent (nobody yet, if it is chosen by capabilities), a tool, or the runner itself."""
     match node.parameters:
         case AgentParameters(agent=name) | ToolParameters(tool=name):
             return name
@@ -333,5 +335,5 @@ def _agents_used(graph: Graph | None, state: Execution) -> tuple[str, ...]:
     for step_id, step in state.steps.items():
         parameters = graph.nodes[step_id].parameters
         if step.status is not StepStatus.SKIPPED and isinstance(parameters, AgentParameters):
-            named[parameters.agent] = None
-    return tuple(named)
+            named |= {parameters.agent: None} if parameters.agent else {}
+    return tuple(named | dict.fromkeys(state.chosen))

@@ -88,10 +88,10 @@ class Execution:
     execution was rewound to a place before it. `failures` say what the failure of a step meant. `failing` says of a
     parallel step that waits for its other branches which step failed, and why. `undoable` are completed steps that can be
     undone, oldest first. `conversations` are the turns of agents that talk to models, by step, as
-    `handrail_contracts.steps.Turn` has them; `suggestions` is what has become of those that steps made (see `suggestions.py`).
-    `queues` are those that it still has to be admitted by, the one that it has
-    asked first; `places` are those that it has asked, and whether it gives its place back while it waits. `requests` are
-    the latest controls that counted, so that none counts twice.
+    `handrail_contracts.steps.Turn` has them; `suggestions` is what has become of those that steps made (`suggestions.py`).
+    `queues` are those that it still has to be admitted by, the one that it has asked first; `places` are those that it has
+    asked, and whether it gives its place back while it waits. `requests` are the latest controls that counted, so that none
+    counts twice. `chosen` are the agents that answered for capabilities.
     """
 
     execution_id: str
@@ -126,6 +126,7 @@ class Execution:
     places: dict[str, bool] = field(default_factory=dict)
     stubs: dict[str, Any] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
     working: int = 0
     idle: int = 0
 

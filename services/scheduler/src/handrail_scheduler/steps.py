@@ -130,7 +130,8 @@ def _rendered(decision: Decision, node: Node, *templates: Template) -> list[Any]
 
 
 def _begin_remote(decision: Decision, node: Node, agent: str, rendered: Any) -> None:
-    _say_started(decision, node, waits_for="agent", agent=agent, input=rendered, deadline=_deadline(decision, node))
+    deadline = _deadline(decision, node)
+    _say_started(decision, node, waits_for="agent", agent=agent or None, input=rendered, deadline=deadline)
 
 
 def _deadline(decision: Decision, node: Node) -> datetime | None:

@@ -25,7 +25,8 @@ DIALECTS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Compile], ...] =
 def compile_workflow(document: Mapping[str, Any], *, known_agents: Container[str] | None = None) -> Graph:
     """The graph of a definition in any dialect. Raises `DefinitionError` with all that is wrong with it.
 
-    Without `known_agents` every agent name is taken as it is.
+    Without `known_agents` every agent name is taken as it is; with a mapping of names to capabilities, steps that ask for
+    capabilities are checked, too.
     """
     _check_bounds(document)
     for _, recognises, compile_document in DIALECTS:

@@ -17,14 +17,14 @@ from handrail_graph.graph import (
     StepType,
     TransformParameters,
 )
-from handrail_graph.parameters import PREVIOUS, READERS, TEN_YEARS
+from handrail_graph.parameters import PREVIOUS, READERS, TEN_YEARS, agent_field, read_agent
 from handrail_graph.problems import DefinitionError, Problem, Problems, closest, shown
 from handrail_graph.templates import compile_condition, compile_template
 
 DOCUMENT_FIELDS = ("name", "description", "steps", "entry_step", "timeout_seconds", *SHOWN)
 COMMON_FIELDS = ("id", "type", "name", "retry", "timeout_seconds")
 FIELDS = {
-    "agent": (*COMMON_FIELDS, "agent_id", "agent", "input", "next"),
+    "agent": (*COMMON_FIELDS, "agent_id", "agent", "capabilities", "input", "next"),
     "parallel": (*COMMON_FIELDS, "agents", "input", "next"),
     "conditional": (*COMMON_FIELDS, "condition", "then", "else"),
     "tool": (*COMMON_FIELDS, "tool", "input", "next"),
@@ -127,16 +127,14 @@ class _Reader:
         return self._problems.expression(compile_template, raw.get("input", standard), f"{path}.input", PREVIOUS)
 
     def _agent(self, raw: Mapping[str, Any], step_id: str, path: str) -> Draft:
-        field = "agent" if "agent" in raw and "agent_id" not in raw else "agent_id"
-        agent = self._problems.text(raw, field, f"{path}.")
-        if not agent and isinstance(raw.get(field, ""), str):
-            self._problems.add(f"{path}.{field}", "missing", "name the agent that runs this step")
-        parameters = AgentParameters(agent, self._input(raw, step_id, path))
+        missing = "name the agent that runs this step"
+        agent, capabilities = read_agent(raw, f"{path}.", self._problems, missing=missing)
+        parameters = AgentParameters(agent, self._input(raw, step_id, path), capabilities=capabilities)
         node = Node(
             step_id, StepType.AGENT_EXECUTION, parameters=parameters, next=self._targets(raw, "next", path),
             **self._common(raw, step_id, path),
         )  # fmt: skip
-        return Draft(node, path, "next", parameters_path=f"{path}.input", agent_path=f"{path}.{field}")
+        return Draft(node, path, "next", parameters_path=f"{path}.input", agent_path=f"{path}.{agent_field(raw)}")
 
     def _conditional(self, raw: Mapping[str, Any], step_id: str, path: str) -> Draft:
         text = self._problems.text(raw, "condition", f"{path}.", most=4096)

@@ -7,7 +7,7 @@ from handrail_graph.build import build, read_retry
 from handrail_graph.dialects.common import SHOWN, StepIds, document_concurrency, document_name, document_trigger, items
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import AgentParameters, Graph, Node, StepType
-from handrail_graph.parameters import PREVIOUS, TEN_YEARS
+from handrail_graph.parameters import PREVIOUS, TEN_YEARS, agent_field, read_agent
 from handrail_graph.problems import Problems, closest, shown
 from handrail_graph.templates import compile_template
 
@@ -18,6 +18,7 @@ TASK_FIELDS = (
     "id",
     "agent_id",
     "agent",
+    "capabilities",
     "name",
     "description",
     "depends_on",
@@ -76,10 +77,7 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
 
 
 def _task(raw: Mapping[str, Any], task_id: str, path: str, following: tuple[str, ...], problems: Problems) -> Draft:
-    field = "agent" if "agent" in raw and "agent_id" not in raw else "agent_id"
-    agent = problems.text(raw, field, f"{path}.")
-    if not agent and isinstance(raw.get(field, ""), str):
-        problems.add(f"{path}.{field}", "missing", "name the agent that does this task")
+    agent, capabilities = read_agent(raw, f"{path}.", problems, missing="name the agent that does this task")
     name = problems.text(raw, "name", f"{path}.", default=task_id)
     told = {
         "name": name,
@@ -92,9 +90,9 @@ def _task(raw: Mapping[str, Any], task_id: str, path: str, following: tuple[str,
         id=task_id,
         type=StepType.AGENT_EXECUTION,
         name=name,
-        parameters=AgentParameters(agent, template),
+        parameters=AgentParameters(agent, template, capabilities=capabilities),
         next=following,
         retry=read_retry(raw, f"{path}.", problems),
         timeout_seconds=problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS),
     )
-    return Draft(node, path, next_path="id", parameters_path=f"{path}.input", agent_path=f"{path}.{field}")
+    return Draft(node, path, next_path="id", parameters_path=f"{path}.input", agent_path=f"{path}.{agent_field(raw)}")

@@ -8,7 +8,7 @@ from handrail_graph.dialects.common import SHOWN, StepIds, document_concurrency,
 from handrail_graph.dialects.loops import Outside, loop_parameters
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import CHOOSING, Graph, Node, Parameters, StepType
-from handrail_graph.parameters import READERS, TEN_YEARS, read_cases
+from handrail_graph.parameters import READERS, TEN_YEARS, agent_field, read_cases
 from handrail_graph.problems import Problems, closest, shown
 
 DOCUMENT_FIELDS = ("name", "description", "steps", "timeout_seconds", *SHOWN)
@@ -99,8 +99,7 @@ def _step(raw: Any, path: str, ids: StepIds, outside: Outside, problems: Problem
         problems.add(
             f"{path}.next_steps", "missing", "a condition leads somewhere: name next_steps, else_steps or both"
         )
-    agent_path = inside + ("agent" if "agent" in parameters and "agent_id" not in parameters else "agent_id")
-    return Draft(node, path, parameters_path=f"{path}.parameters", agent_path=agent_path)
+    return Draft(node, path, parameters_path=f"{path}.parameters", agent_path=inside + agent_field(parameters))
 
 
 def _loop(raw: dict[str, Any], path: str, outside: Outside, problems: Problems) -> Parameters:

@@ -1,6 +1,5 @@
 """Tasks: a chain of agents, each given what the one before it made (`{{previous_output}}`)."""
 
-import re
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -8,12 +7,12 @@ from handrail_graph.build import build, read_retry
 from handrail_graph.dialects.common import SHOWN, document_concurrency, document_name, document_trigger, items
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import AgentParameters, Graph, Node, StepType
-from handrail_graph.parameters import PREVIOUS, TEN_YEARS
+from handrail_graph.parameters import PREVIOUS, TEN_YEARS, agent_field, read_agent
 from handrail_graph.problems import Problems
 from handrail_graph.templates import compile_template
 
 DOCUMENT_FIELDS = ("name", "description", "tasks", "timeout_seconds", *SHOWN)
-TASK_FIELDS = ("agent", "input", "name", "retry", "timeout_seconds")
+TASK_FIELDS = ("agent", "capabilities", "input", "name", "retry", "timeout_seconds")
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -45,17 +44,16 @@ def _task(raw: Any, index: int, count: int, problems: Problems) -> Draft | None:
         problems.add(path, "wrong_type", "a task is an object with 'agent' and 'input'")
         return None
     problems.unknown_fields(raw, TASK_FIELDS, path)
-    agent = problems.text(raw, "agent", f"{path}.")
-    if not agent and isinstance(raw.get("agent", ""), str) and not re.search(r"\S", agent):
-        problems.add(f"{path}.agent", "missing", "name the agent that runs this task")
+    missing = "name the agent that runs this task"
+    agent, capabilities = read_agent(raw, f"{path}.", problems, missing=missing, standard="agent")
     template = problems.expression(compile_template, raw.get("input", PREVIOUS), f"{path}.input", PREVIOUS)
     node = Node(
         id=f"step_{index + 1}",
         type=StepType.AGENT_EXECUTION,
-        name=problems.text(raw, "name", f"{path}.", default=agent),
-        parameters=AgentParameters(agent, template),
+        name=problems.text(raw, "name", f"{path}.", default=agent or f"step_{index + 1}"),
+        parameters=AgentParameters(agent, template, capabilities=capabilities),
         next=(f"step_{index + 2}",) if index + 1 < count else (),
         retry=read_retry(raw, f"{path}.", problems),
         timeout_seconds=problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS),
     )
-    return Draft(node, path, parameters_path=f"{path}.input", agent_path=f"{path}.agent")
+    return Draft(node, path, parameters_path=f"{path}.input", agent_path=f"{path}.{agent_field(raw, 'agent')}")

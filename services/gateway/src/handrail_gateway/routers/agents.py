@@ -1,20 +1,24 @@
-"""Agents: how they are reached. Names are the platform's, so the first tenant to take one has it."""
+"""Agents: how they are reached, and how they do. Names are the platform's, so the first tenant to take one has it."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
-from handrail_contracts.envelope import utc
-from handrail_contracts.steps import AgentRegistered
-from handrail_contracts.topics import AGENT_REGISTERED
+from fastapi import APIRouter, Path, Query, Response
 
-from handrail_gateway.answers import Answer, parsed
-from handrail_gateway.auth import Caller
-from handrail_gateway.database import Row
-from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
-from handrail_gateway.idempotency import Key, request_id
+from handrail_gateway import agents
+from handrail_gateway.answers import Answer
+from handrail_gateway.gateway import CallerDep, GatewayDep
+from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
-from handrail_gateway.problems import conflict, forbidden, not_found
-from handrail_gateway.schemas import AGENT_NAME, Agent, AgentPage, AgentRequest, Registration
+from handrail_gateway.schemas import (
+    AGENT_NAME,
+    Agent,
+    AgentKind,
+    AgentPage,
+    AgentRequest,
+    AgentStatus,
+    NewAgent,
+    NewAgents,
+)
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
@@ -22,109 +26,50 @@ AgentName = Annotated[str, Path(min_length=1, max_length=200, pattern=AGENT_NAME
 
 
 @router.get("", response_model=AgentPage)
-async def list_agents(gateway: GatewayDep, caller: CallerDep, limit: Limit = 50, cursor: CursorText = None) -> Answer:
-    """The tenant's own and the platform's, by name."""
-    after = decode_cursor(cursor, str)
-    rows = await gateway.database.fetch("list_agents", caller.organization_id, caller.project_id, *after, limit + 1)
+async def list_agents(
+    gateway: GatewayDep,
+    caller: CallerDep,
+    status: AgentStatus | None = None,
+    kind: AgentKind | None = None,
+    capability: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = 50,
+    cursor: CursorText = None,
+) -> Answer:
+    """The tenant's own and the platform's, by name. Figures are of what they did for this tenant."""
+    (after,) = decode_cursor(cursor, str)
+    wanted = {"after": after, "status": status, "kind": kind, "capability": capability}
+    rows = await agents.look(gateway, caller, **wanted, limit=limit + 1)
     kept, next_cursor = page(rows, limit, lambda row: (row["agent"],))
-    return Answer({"items": kept, "next_cursor": next_cursor})
+    return Answer({"items": [agents.shown(row) for row in kept], "next_cursor": next_cursor})
+
+
+@router.post("", status_code=201, response_model=Agent | list[Agent])
+async def create_agents(body: NewAgents, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Answer:
+    """Registers one agent, or each of a list, under its `id`. Who is registered already is registered anew."""
+    several = body if isinstance(body, list) else [body]
+    requests = {each.id: each.registration() for each in several}
+    made = await agents.register(gateway, caller, requests, key)
+    if isinstance(body, NewAgent):
+        return Answer(made[0], 201, {"Location": f"/api/v1/agents/{body.id}"})
+    return Answer(made, 201)
 
 
 @router.get("/{name}", response_model=Agent)
 async def get_agent(name: AgentName, gateway: GatewayDep, caller: CallerDep) -> Answer:
     """The values of `config.headers` are never shown."""
-    return Answer(_shown(await _find(gateway, caller, name)))
+    return Answer(agents.shown(await agents.find(gateway, caller, name), whole=True))
 
 
 @router.put("/{name}", response_model=Agent)
 async def register_agent(
     name: AgentName, body: AgentRequest, gateway: GatewayDep, caller: CallerDep, key: Key = None
 ) -> Answer:
-    message = await register(gateway, caller, name, body, key)
-    return Answer(
-        {
-            **body.model_dump(exclude={"config"}),
-            "agent": name,
-            "shared": False,
-            "registered_at": message.occurred_at,
-            "config": _masked(body.config),
-        }
-    )
-
-
-async def register(
-    gateway: Gateway, caller: Caller, name: str, body: Registration, key: str | None = None
-) -> AgentRegistered:
-    """Publishes it, and waits until the read models show it, for as long as callers wait."""
-    await own(gateway, caller, name)
-    message = _message(gateway, caller, name, body, key)
-    gateway.recent.check(message.event_id, key, body.model_dump())
-    await _publish(gateway, message)
-    return message
+    [made] = await agents.register(gateway, caller, {name: body}, key)
+    return Answer(made)
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)
 async def remove_agent(name: AgentName, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Response:
     """Steps that name it fail from now on; definitions that name it cannot be saved any more."""
-    await own(gateway, caller, name)
-    found = await _find(gateway, caller, name)
-    await withdraw(gateway, caller, name, found["kind"], key)
+    await agents.remove(gateway, caller, name, key)
     return Response(status_code=204)
-
-
-async def withdraw(gateway: Gateway, caller: Caller, name: str, kind: str, key: str | None) -> None:
-    """Publishes that it is gone, and waits until the read models show it, for as long as callers wait."""
-    await _publish(gateway, _message(gateway, caller, name, Registration(kind=kind), key, True))
-
-
-async def _find(gateway: Gateway, caller: Caller, name: str) -> Row:
-    async def look() -> Row | None:
-        return await gateway.database.row("agent", caller.organization_id, caller.project_id, name)
-
-    found = await gateway.reads.find(look, AGENT_REGISTERED, [0])
-    if found is None:
-        raise not_found("agent", name)
-    return found
-
-
-async def own(gateway: Gateway, caller: Caller, name: str) -> None:
-    """Raises a `Problem` if it is not the caller's to register: 403 for the platform's, 409 for another tenant's."""
-    owner = await gateway.database.row("agent_owner", name)
-    if owner is None:
-        return
-    if not owner["organization_id"]:
-        raise forbidden("This belongs to the platform; only its operator changes it.")
-    if (owner["organization_id"], owner["project_id"]) != (caller.organization_id, caller.project_id):
-        raise conflict("NAME_TAKEN", "This name is taken; choose another.")
-
-
-def _message(
-    gateway: Gateway, caller: Caller, name: str, body: Registration, key: str | None, removed: bool = False
-) -> AgentRegistered:
-    return AgentRegistered(
-        **caller.tenant.model_dump(),
-        event_id=request_id(caller, f"agents/{name}/{'delete' if removed else 'put'}", key),
-        occurred_at=utc(gateway.now()),
-        agent=name,
-        kind=body.kind,
-        name=body.name,
-        description=body.description,
-        capabilities=tuple(body.capabilities),
-        config=body.config,
-        removed=removed,
-    )
-
-
-async def _publish(gateway: Gateway, message: AgentRegistered) -> None:
-    """Waits for the projector, so that a workflow may name the agent in the next request; but not for ever."""
-    partition, offset = await gateway.publisher.publish(AGENT_REGISTERED, message.agent, message)
-    await gateway.positions.wait({(AGENT_REGISTERED, partition): offset + 1})
-
-
-def _shown(row: Row) -> dict[str, Any]:
-    return {**row, "config": _masked(parsed(row["config"]))}
-
-
-def _masked(config: dict[str, Any]) -> dict[str, Any]:
-    headers = config.get("headers")
-    return {**config, "headers": dict.fromkeys(headers, "***")} if isinstance(headers, dict) else config

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from handrail_graph import COMMON, PARAMETERS, compile_workflow, convert
 
-from handrail_gateway import definitions
+from handrail_gateway import agents, definitions
 from handrail_gateway.answers import Answer, parsed
 from handrail_gateway.auth import Caller
 from handrail_gateway.building import Steps, canvas
@@ -47,9 +47,9 @@ async def list_step_types(caller: CallerDep) -> Answer:
 
 @router.get("/resources/agents", response_model=AgentPage)
 async def list_agent_resources(gateway: GatewayDep, caller: CallerDep) -> Answer:
-    """The agents that steps can name: the tenant's own and the platform's; the first 1,000, by name."""
-    rows = await gateway.database.fetch("list_agents", caller.organization_id, caller.project_id, None, 1000)
-    return Answer({"items": rows, "next_cursor": None})
+    """The agents that steps can name or choose by capabilities: the tenant's and the platform's; the first 1,000, by name."""
+    rows = await agents.look(gateway, caller, limit=1000)
+    return Answer({"items": [agents.shown(row) for row in rows], "next_cursor": None})
 
 
 @router.get("/resources/tools", response_model=ToolList)

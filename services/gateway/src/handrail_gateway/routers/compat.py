@@ -8,6 +8,7 @@ from handrail_graph import AgentParameters, DefinitionError, compile_workflow
 
 from handrail_gateway import definitions, executions
 from handrail_gateway.answers import Answer, parsed
+from handrail_gateway.database import Row
 from handrail_gateway.gateway import CallerDep, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
@@ -94,7 +95,10 @@ async def get_workflow(workflow_id: WorkflowId, gateway: GatewayDep, caller: Cal
             "name": workflow["name"],
             "status": STATUSES[None if latest is None else latest["status"]],
             "tasks": [
-                {"agent": agent, "status": steps[step]["status"] if step in steps else "pending"}
+                {
+                    "agent": agent or _chosen(steps.get(step)),
+                    "status": steps[step]["status"] if step in steps else "pending",
+                }
                 for step, agent in agents
             ],
             "results": [
@@ -104,6 +108,11 @@ async def get_workflow(workflow_id: WorkflowId, gateway: GatewayDep, caller: Cal
             ],
         }
     )
+
+
+def _chosen(step: Row | None) -> str:
+    """Who has answered for a step that asks for capabilities."""
+    return "" if step is None else step["agent"] or ""
 
 
 def _agent_steps(definition: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 from handrail_contracts.topics import AGENT_REGISTERED
 
+from handrail_gateway import agents
 from handrail_gateway.answers import Answer, parsed
 from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
@@ -12,7 +13,6 @@ from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import conflict, not_found
-from handrail_gateway.routers.agents import own, register, withdraw
 from handrail_gateway.schemas import Registration, Server, ServerPage, ServerRequest
 
 router = APIRouter(prefix="/mcps", tags=["mcps"])
@@ -48,7 +48,10 @@ async def register_server(
         )
     config = body.config()
     request = Registration(kind="mcp", name=body.name, description=body.description, config=config)
-    message = await register(gateway, caller, PREFIX + name, request, key)
+    await agents.check_owner(gateway, caller, PREFIX + name)
+    message = agents.message_of(gateway, caller, PREFIX + name, request, key)
+    gateway.recent.check(message.event_id, key, body.model_dump())
+    await agents.publish(gateway, [message])
     return Answer(
         {
             "name": name, "title": body.name, "description": body.description, "shared": False, "config": config,
@@ -61,8 +64,10 @@ async def register_server(
 async def remove_server(name: ServerName, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Response:
     """Steps that call its tools fail from now on; definitions that name them cannot be saved any more."""
     await _find(gateway, caller, name)
-    await own(gateway, caller, PREFIX + name)
-    await withdraw(gateway, caller, PREFIX + name, "mcp", key)
+    await agents.check_owner(gateway, caller, PREFIX + name)
+    await agents.publish(
+        gateway, [agents.message_of(gateway, caller, PREFIX + name, Registration(kind="mcp"), key, True)]
+    )
     return Response(status_code=204)
 
 

@@ -1,5 +1,15 @@
 """What the API takes and gives. Answers are written straight from rows; a test holds them to these models."""
 
+from handrail_gateway.schemas.agents import (
+    Agent,
+    AgentBreaker,
+    AgentMetrics,
+    AgentPage,
+    AgentStatus,
+    AgentSummary,
+    NewAgent,
+    NewAgents,
+)
 from handrail_gateway.schemas.base import (
     ApprovalStatus,
     Difference,
@@ -82,10 +92,8 @@ from handrail_gateway.schemas.generation import (
 )
 from handrail_gateway.schemas.people import (
     AGENT_NAME,
-    Agent,
-    AgentPage,
+    AgentKind,
     AgentRequest,
-    AgentSummary,
     Approval,
     ApprovalEvent,
     ApprovalPage,
@@ -137,8 +145,12 @@ from handrail_gateway.schemas.workflows import (
 __all__ = [
     "AGENT_NAME",
     "Agent",
+    "AgentBreaker",
+    "AgentKind",
+    "AgentMetrics",
     "AgentPage",
     "AgentRequest",
+    "AgentStatus",
     "AgentSummary",
     "AgentToCreate",
     "Applied",
@@ -207,6 +219,8 @@ __all__ = [
     "Migration",
     "ModelCallPage",
     "Name",
+    "NewAgent",
+    "NewAgents",
     "Position",
     "ProblemDetails",
     "Registration",

@@ -1,9 +1,9 @@
-"""Approvals, agents, dead letters."""
+"""Approvals, registrations of agents, dead letters."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from handrail_contracts.agents import LlmConfig
+from handrail_contracts.agents import BreakerConfig, LlmConfig
 from handrail_contracts.codec import first_mistake
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
@@ -36,6 +36,9 @@ class CommentRequest(Request):
     revise: bool = Field(True, description="whether it sends a suggestion back to its agent")
 
 
+AgentKind = Literal["http", "python", "scripted", "llm"]
+
+
 class Registration(Request):
     kind: str
     name: str = Field("", max_length=255)
@@ -45,14 +48,16 @@ class Registration(Request):
 
 
 class AgentRequest(Registration):
-    kind: Literal["http", "python", "scripted", "llm"]
+    kind: AgentKind
 
     @model_validator(mode="after")
     def _reachable(self) -> "AgentRequest":
         if self.kind == "http" and not str(self.config.get("url", "")).startswith(("http://", "https://")):
             raise ValueError("an agent of kind `http` needs `config.url`, beginning with http:// or https://")
         if self.kind == "llm":
-            self._check_model()
+            self._check(LlmConfig, self.config, "config")
+        elif self.config.get("breaker") not in (None, False):
+            self._check(BreakerConfig, self.config["breaker"], "config.breaker")
         limit = self.config.get("rate_limit")
         if limit is not None:
             numbers = [limit.get("count"), limit.get("per_seconds", 1)] if isinstance(limit, dict) else [None]
@@ -60,12 +65,13 @@ class AgentRequest(Registration):
                 raise ValueError('`config.rate_limit` is {"count": 10, "per_seconds": 60}, both above 0')
         return self
 
-    def _check_model(self) -> None:
+    @staticmethod
+    def _check(model: type[BaseModel], given: Any, path: str) -> None:
         try:
-            LlmConfig.model_validate(self.config)
+            model.model_validate(given)
         except ValidationError as error:
             place, why = first_mistake(error)
-            raise ValueError(f"`config.{place}`: {why}") from error
+            raise ValueError(f"`{'.'.join(filter(None, (path, place)))}`: {why}") from error
 
 
 class ApprovalSummary(BaseModel):
@@ -170,25 +176,6 @@ class SuggestionComment(BaseModel):
     author: str
     text: str
     created_at: datetime
-
-
-class AgentSummary(BaseModel):
-    agent: str
-    kind: str
-    name: str
-    description: str
-    capabilities: list[str]
-    shared: bool = Field(description="belongs to the platform, not to a tenant")
-    registered_at: datetime
-
-
-class Agent(AgentSummary):
-    config: JsonObject
-
-
-class AgentPage(BaseModel):
-    items: list[AgentSummary]
-    next_cursor: str | None
 
 
 class DeadLetter(BaseModel):

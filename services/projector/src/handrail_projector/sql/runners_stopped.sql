@@ -1,0 +1,1 @@
+DELETE FROM runners WHERE runner_id = ANY($1::text[])
