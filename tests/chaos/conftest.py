@@ -16,7 +16,7 @@ from chaos.load import Load
 from handrail.embedded.broker import EmbeddedBroker
 from handrail.embedded.database import EmbeddedDatabase
 from handrail.embedded.process import free_port
-from handrail.tokens import AUDIENCE, ISSUER, ensure_keys
+from handrail.tokens import AUDIENCE, ISSUER, ensure_keys, mint
 from handrail.topics import create_topics
 from support.processes import Process, ServiceCluster
 
@@ -101,6 +101,7 @@ def _env(folder: Path, port: int, more: list[dict[str, Any]]) -> dict[str, str]:
         "HANDRAIL_WEBHOOK_KEY": "a key for tests",
         "PLANTED_MODEL_KEY": PLANTED_KEY,
         "HANDRAIL_GENERATOR_MODEL": os.environ.get("HANDRAIL_GENERATOR_MODEL", "offline:generator"),
+        "PLATFORM_TOKEN": f"Bearer {mint(folder / 'auth', user='ada', organization='acme', project='p', ttl=36_000)}",
         "HANDRAIL_TEST_EFFECTS": url,
         "PYTHONPATH": str(Path(support.__path__[0]) / "extension"),
     }

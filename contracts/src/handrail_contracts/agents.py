@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from handrail_contracts.envelope import JsonObject
 
@@ -40,6 +40,37 @@ class LlmConfig(BaseModel):
     breaker: BreakerConfig | Literal[False] | None = Field(None, description="False: it is always asked")
     temperature: float | None = None
     max_tokens: int | None = Field(None, ge=1)
+
+
+class A2aConfig(BaseModel):
+    """`config` of an agent of the kind `a2a`: one elsewhere that speaks the A2A protocol."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    card_url: str = Field(
+        pattern=r"^https?://[^\s/]",
+        max_length=2000,
+        description="of its card, such as https://agents.example/.well-known/agent-card.json",
+    )
+    header: str = Field("Authorization", pattern=r"^[A-Za-z0-9-]+$", description="sent with every request")
+    header_env: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="the runner's environment variable that holds the header's value, such as `Bearer ...`",
+    )
+    timeout_seconds: float = Field(300.0, gt=0, description="of an attempt")
+    wait_for_input: bool = Field(
+        False, description="go on waiting when it asks for somebody's input, instead of failing"
+    )
+    rate_limit: JsonObject | None = Field(None, description="`count` attempts in any `per_seconds`")
+    breaker: BreakerConfig | Literal[False] | None = Field(None, description="False: it is always asked")
+
+    @field_validator("header_env")
+    @classmethod
+    def _not_the_platforms(cls, name: str | None) -> str | None:
+        if name is not None and name.upper().startswith("HANDRAIL_"):
+            raise ValueError("the platform's own settings are sent to nobody")
+        return name
 
 
 class McpServerConfig(BaseModel):

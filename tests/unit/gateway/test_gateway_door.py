@@ -41,6 +41,7 @@ def filled(path: str) -> str:
         "schedule_id",
         "template_id",
         "token",
+        "id",
     ):
         path = path.replace(f"{{{name}}}", "x")
     assert "{" not in path, f"give {path} a value in this test"

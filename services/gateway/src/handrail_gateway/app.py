@@ -18,6 +18,7 @@ from handrail_gateway.mcp.door import Door
 from handrail_gateway.metrics import REQUESTS
 from handrail_gateway.problems import Problem
 from handrail_gateway.routers import (
+    a2a,
     agents,
     approvals,
     builder,
@@ -102,6 +103,7 @@ def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, i
             api.include_router(module.router)
         app.include_router(api, include_in_schema=documented)
     app.include_router(compat.router, dependencies=[Bearer])
+    app.include_router(a2a.router, dependencies=[Bearer])
     app.include_router(triggers.hooks)
     app.include_router(door.router, dependencies=[Bearer])
     problems.install(app)

@@ -19,6 +19,7 @@ HOOKS = "/hooks/"
 CALLER = "handrail.caller"
 MAX_BODY_BYTES = 1024 * 1024
 MAX_JSON_DEPTH = 64
+JSON_TYPES = (b"application/json", b"application/a2a+json")
 
 
 class Gate:
@@ -103,7 +104,7 @@ def _check(scope: Scope, body: bytes) -> None:
     kind = (
         next((value for name, value in scope["headers"] if name == b"content-type"), b"").split(b";")[0].strip().lower()
     )
-    if kind != b"application/json":
+    if kind not in JSON_TYPES:
         raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be sent as `Content-Type: application/json`.")
     try:
         value = orjson.loads(body)

@@ -128,6 +128,7 @@ from handrail_gateway.schemas.triggers import (
     Webhook,
 )
 from handrail_gateway.schemas.workflows import (
+    CardPage,
     Differences,
     Document,
     Rollout,
@@ -170,6 +171,7 @@ __all__ = [
     "CanvasEdge",
     "CanvasNode",
     "CanvasRequest",
+    "CardPage",
     "Comment",
     "CommentRequest",
     "Comparison",

@@ -3,13 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from handrail_contracts.agents import BreakerConfig, LlmConfig
+from handrail_contracts.agents import A2aConfig, BreakerConfig, LlmConfig
 from handrail_contracts.codec import first_mistake
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from handrail_gateway.schemas.base import ApprovalStatus, JsonObject, Request
 
 AGENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+CONFIGS: dict[str, type[BaseModel]] = {"llm": LlmConfig, "a2a": A2aConfig}
+"""What `config` has to be, by kind."""
 
 
 class DecisionRequest(Request):
@@ -36,7 +38,7 @@ class CommentRequest(Request):
     revise: bool = Field(True, description="whether it sends a suggestion back to its agent")
 
 
-AgentKind = Literal["http", "python", "scripted", "llm"]
+AgentKind = Literal["http", "python", "scripted", "llm", "a2a"]
 
 
 class Registration(Request):
@@ -54,8 +56,8 @@ class AgentRequest(Registration):
     def _reachable(self) -> "AgentRequest":
         if self.kind == "http" and not str(self.config.get("url", "")).startswith(("http://", "https://")):
             raise ValueError("an agent of kind `http` needs `config.url`, beginning with http:// or https://")
-        if self.kind == "llm":
-            self._check(LlmConfig, self.config, "config")
+        if self.kind in CONFIGS:
+            self._check(CONFIGS[self.kind], self.config, "config")
         elif self.config.get("breaker") not in (None, False):
             self._check(BreakerConfig, self.config["breaker"], "config.breaker")
         limit = self.config.get("rate_limit")

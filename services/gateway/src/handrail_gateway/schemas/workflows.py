@@ -94,6 +94,13 @@ class WorkflowPage(BaseModel):
     next_cursor: str | None
 
 
+class CardPage(BaseModel):
+    """Cards of the A2A protocol."""
+
+    items: list[JsonObject]
+    next_cursor: str | None
+
+
 class Validation(BaseModel):
     valid: bool
     errors: list[ErrorDetail]

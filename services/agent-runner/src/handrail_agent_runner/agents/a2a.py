@@ -1,0 +1,56 @@
+"""Agents elsewhere, by the A2A protocol. What needs its SDK is in `a2a_tasks`, imported when first such an agent is asked."""
+
+import asyncio
+import os
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from handrail_contracts.agents import A2aConfig
+from handrail_contracts.codec import first_mistake
+from handrail_contracts.steps import AgentRegistered, StepRequested
+from handrail_runtime.settings import Settings
+from pydantic import ValidationError
+
+from handrail_agent_runner.agents.base import AgentFailure, Progress
+
+if TYPE_CHECKING:
+    from handrail_agent_runner.agents.a2a_tasks import Remote
+
+TASKS = "handrail_agent_runner.agents.a2a_tasks"
+
+
+class A2aAgent:
+    inline = None
+
+    def __init__(self, name: str, config: A2aConfig, settings: Settings) -> None:
+        self._name, self._config, self._settings = name, config, settings
+
+    @cached_property
+    def _remote(self) -> "Remote":
+        from handrail_agent_runner.agents.a2a_tasks import Remote
+
+        return Remote(self._name, self._config, self._settings, self._secret())
+
+    async def execute(self, request: StepRequested, progress: Progress) -> Any:
+        await asyncio.to_thread(import_module, TASKS)
+        return await self._remote.execute(request, progress)
+
+    def _secret(self) -> str:
+        name = self._config.header_env
+        if name is None:
+            return ""
+        if not os.environ.get(name):
+            message = f"agent {self._name} needs a credential: the runner has no environment variable {name}"
+            raise AgentFailure("VALIDATION_ERROR", message, retryable=False)
+        return os.environ[name]
+
+
+def make_a2a_agent(registered: AgentRegistered, settings: Settings) -> A2aAgent:
+    try:
+        config = A2aConfig.model_validate(registered.config)
+    except ValidationError as error:
+        place, why = first_mistake(error)
+        message = f"agent {registered.agent} can't be made: config.{place}: {why}"
+        raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
+    return A2aAgent(registered.agent, config, settings)
