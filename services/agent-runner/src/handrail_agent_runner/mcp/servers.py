@@ -192,20 +192,22 @@ class Servers:
                 self._tell(pin.message(registered, now, removed=True))
 
     def _say(self, registered: AgentRegistered, reason: str) -> None:
-        """Tells when the connection has come or gone; a reason that it can't be had is told once."""
+        """Tells when the connection has come or gone, and when the reason is another one."""
         name = registered.agent.removeprefix(SERVER)
-        config: JsonObject = {"state": "unreachable" if reason else "connected", "registration": registered.event_id}
+        state = {"state": "unreachable" if reason else "connected", "registration": registered.event_id}
         if name in self._made:
             CONNECTED.labels(name).set(0 if reason else 1)
-        known = self._states.get(name, {})
-        if all(known.get(field) == value for field, value in config.items()):
+        known, now = self._states.get(name, {}), utc(time.time())
+        same = all(known.get(field) == value for field, value in state.items())
+        if same and known["reason"] == reason[:1000]:
             return
-        log.info("mcp_server", server=name, state=config["state"], reason=reason)
-        now = utc(time.time())
-        config |= {"reason": reason[:1000], "registered_at": registered.occurred_at.isoformat()}
+        log.info("mcp_server", server=name, state=state["state"], reason=reason)
+        since = known["since"] if same else now.isoformat()
+        config: JsonObject = {**state, "reason": reason[:1000], "since": since}
+        config["registered_at"] = registered.occurred_at.isoformat()
         self._tell(
             AgentRegistered(
-                event_id=derive("mcp_state", registered.event_id, config["state"], now.isoformat()),
+                event_id=derive("mcp_state", registered.event_id, now.isoformat()),
                 occurred_at=now,
                 user_id=registered.user_id,
                 organization_id=registered.organization_id,

@@ -47,7 +47,7 @@ class Session:
         self._name, self._link, self._learn, self._say = name, link, learn, say
         self._client: Client | None = None
         self._reason = "it was not tried yet"
-        self._users = 0
+        self._users, self._closed = 0, False
         self._tried, self._trying = float("-inf"), False
         self._outcome: asyncio.Future[None] | None = None
         self._hurry, self._changed, self._lost = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -95,6 +95,7 @@ class Session:
         self._changed.set()
 
     async def close(self) -> None:
+        self._closed = True  # a cancellation may be lost in the SDK's own, when a connection breaks at the same moment
         if self._living is not None:
             self._living.cancel()
             await asyncio.gather(self._living, return_exceptions=True)
@@ -116,7 +117,7 @@ class Session:
     async def _live(self) -> None:
         await asyncio.to_thread(_import)
         pause = FIRST_PAUSE
-        while True:
+        while not self._closed:
             self._trying, self._tried = True, time.monotonic()
             self._hurry.clear()
             try:
@@ -125,8 +126,10 @@ class Session:
                 self._reason = reason_of(error)
             if time.monotonic() - self._tried > STEADY_SECONDS:
                 pause = FIRST_PAUSE
-            self._say(self._reason)
             self._settle()
+            if self._closed:
+                return
+            self._say(self._reason)
             await self._rest(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -225,8 +228,12 @@ def _import() -> None:
 
 def reason_of(error: BaseException) -> str:
     """What went wrong, of an error that may hold others."""
+    from anyio import BrokenResourceError, ClosedResourceError
+
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, BrokenResourceError | ClosedResourceError):
+        return "the connection broke off"
     if isinstance(error, TimeoutError):
         return f"it did not answer within {CONNECT_SECONDS:g} s"
     return str(error) or type(error).__name__

@@ -93,5 +93,4 @@ UNKNOWN = {"state": "unknown", "reason": "no runner has said anything of it yet"
 
 def _shown(row: Row) -> dict[str, Any]:
     said = parsed(row["state"])
-    state = UNKNOWN if said is None else {"state": said["state"], "reason": said["reason"], "since": row["state_since"]}
-    return {**{name: row[name] for name in row if name != "state_since"}, "state": state}
+    return {**row, "state": UNKNOWN if said is None else {name: said[name] for name in UNKNOWN}}

@@ -18,7 +18,7 @@ SELECT count(*) AS servers FROM agents WHERE organization_id = $1 AND project_id
 -- What a runner says of an earlier registration does not count. A platform's server shows no more of itself than its tools.
 SELECT substr(s.agent, 5) AS name, s.name AS title, s.description, s.registered_at, s.organization_id = '' AS shared,
        CASE WHEN s.organization_id = '' THEN '{}'::jsonb ELSE s.config END AS config,
-       h.config AS state, h.registered_at AS state_since,
+       h.config AS state,
        coalesce((
            SELECT json_agg(json_build_object(
                       'name', t.name,
