@@ -27,10 +27,17 @@ TOOLS_ENV = {
 }
 
 
+LOCAL_TOOLS = ("moody", "whoami")
+"""Everybody's, so their names must not be words that tests of drafted workflows are about."""
+
+
 def local_tools(folder: Path) -> Json:
     """A server that the operator's file names."""
     command = ["env", f"PYTHONPATH={Path(__file__).parents[1]}", sys.executable, "-m", "support.mcp_server"]
-    config = {"transport": "stdio", "command": [*command, "--journal", str(folder / "local.jsonl")]}
+    config = {
+        "transport": "stdio",
+        "command": [*command, "--journal", str(folder / "local.jsonl"), "--only", *LOCAL_TOOLS],
+    }
     env = {"TOOLS_KEY": "PLANTED_TOOLS_TOKEN"}
     return {"agent": "mcp/local", "kind": "mcp", "description": "The operator's own", "config": {**config, "env": env}}
 

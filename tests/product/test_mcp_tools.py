@@ -175,12 +175,12 @@ async def test_a_server_that_dies_is_a_defined_error_and_one_that_comes_back_wor
 
 async def test_a_server_of_the_operators_file_is_for_everybody(api: Api) -> None:
     async with api.as_tenant("rivals") as rivals:
-        execution = await rivals.run(uses("local:look", {"text": "a"}))
-        assert execution["result"] == {"seen": "a"}
+        execution = await rivals.run(uses("local:moody", {"text": "a"}))
+        assert execution["result"] == {"said": "a"}
         shown_ = await rivals.get("/mcps/local")
         assert (shown_["shared"], shown_["config"], shown_["description"]) == (True, {}, "The operator's own")
         await rivals.put("/mcps/local", {"url": "https://evil.example/mcp"}, 403)
-    [call, *_] = calls(api.folder / "local.jsonl", "look")
+    [call, *_] = calls(api.folder / "local.jsonl", "moody")
     assert call["env"] == PLANTED_TOKEN
 
 

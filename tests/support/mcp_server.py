@@ -3,6 +3,7 @@
     python -m support.mcp_server --journal calls.jsonl --port 9100 [--token SECRET] [--older]
     python -m support.mcp_server --journal calls.jsonl                              # on stdin and stdout
 
+    --only TOOL ...     offers these only
     record(text)        writes it down; not repeatable          look(text)      gives it back; changes nothing
     slow(seconds)       takes that long                         fail(text)      says that it failed
     plain(text)         answers text only                       big(bytes)      answers so much
@@ -148,8 +149,12 @@ def main() -> None:
     parser.add_argument("--port", type=int)
     parser.add_argument("--token", default="")
     parser.add_argument("--older", action="store_true", help="speak the protocol with sessions only")
+    parser.add_argument("--only", nargs="*", help="offer these tools only")
     options = parser.parse_args()
     server = make_server(Journal(options.journal))
+    for tool in asyncio.run(server.list_tools()) if options.only else ():
+        if tool.name not in options.only:
+            server.remove_tool(tool.name)
     if options.port is None:
         server.run("stdio")
     else:
