@@ -12,6 +12,7 @@ from handrail_contracts import (
     admission,
     approval_events,
     approvals,
+    budgets,
     control,
     execution_events,
     platform,
@@ -36,6 +37,7 @@ SERVICES = {path.parent.name for path in (REPOSITORY / "services").glob("*/pypro
 SPECS = tuple(catalogue().values())
 FAMILIES = (
     admission,
+    budgets,
     approval_events,
     approvals,
     control,

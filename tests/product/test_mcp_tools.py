@@ -138,6 +138,22 @@ async def test_a_model_calls_what_its_registration_lists_and_nothing_else(tools:
     assert sorted("there is no tool" in said for said in heard) == [False, True, True]
 
 
+async def test_a_tool_that_a_person_has_to_allow_is_called_only_then(tools: Tools, api: Api) -> None:
+    keen = await register(api, "mcp-keen", tools=["crm:record"], ask_first=["crm:record"])
+    wanted = {"name": "crm__record", "arguments": {"text": "only if allowed"}}
+    await script(api, keen, {"tool_calls": [wanted]}, {"text": "Done."})
+    execution_id = await api.start(await api.workflow(agent("work", does=keen)))
+    await api.at(execution_id, "work", "waiting")
+    assert "only if allowed" not in tools.journal.read_text()
+    async with asyncio.timeout(20):
+        while not (wishes := (await api.get("/suggestions", execution_id=execution_id))["items"]):
+            await asyncio.sleep(0.05)
+    [wish] = wishes
+    await api.post(f"/suggestions/{wish['id']}/approve", {}, 200)
+    assert (await api.ended(execution_id))["result"] == "Done."
+    assert [call["arguments"]["text"] for call in calls(tools.journal, "record")][-1] == "only if allowed"
+
+
 async def test_a_tool_that_changes_its_description_is_disabled_until_its_server_is_registered_anew(
     tools: Tools, api: Api
 ) -> None:

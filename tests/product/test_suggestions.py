@@ -1,6 +1,7 @@
 """Suggestions over HTTP and SMTP: proposed by agents, corrected and decided by people, carried out once."""
 
 import asyncio
+import random
 from collections import Counter
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from handrail.demo.support import SupportStory
 from handrail.tokens import mint
 
-from product.conftest import Api, agent
+from product.conftest import Api, agent, step
+from product.test_conversations import calls_of
 from product.test_language_models import register, script
 
 Json = dict[str, Any]
@@ -171,3 +173,51 @@ async def test_another_tenant_sees_and_decides_nothing(api: Api) -> None:
     await api.post(f"/executions/{execution_id}/cancel", {"reason": "enough"})
     await api.ended(execution_id)
     assert (await api.get(f"/suggestions/{found['id']}"))["status"] in ("pending", "withdrawn")
+
+
+async def test_a_tool_that_asks_first_is_called_once_a_person_allows_it_with_his_arguments(api: Api) -> None:
+    wanted = random.SystemRandom().randrange(10**6, 10**9)
+    name = await register(api, "llm-charges", tools=["charge"], ask_first=["charge"])
+    await script(
+        api,
+        name,
+        {"text": "She asked for it.", "tool_calls": [{"name": "charge", "arguments": {"amount": wanted}}]},
+        {"text": "It is charged."},
+    )
+    execution_id = await api.start(await api.workflow(agent("talk", does=name)))
+    found = await pending(api, execution_id)
+    assert (found["action"], found["suggested_data"], found["reasoning"]) == (
+        "charge", {"amount": wanted}, "She asked for it.",
+    )  # fmt: skip
+    assert sum(calls_of(api, "charge", str(wanted)).values()) == 0
+    await api.post(f"/suggestions/{found['id']}/approve", {"suggested_data": {"amount": wanted + 1}}, 200)
+    assert (await api.ended(execution_id))["result"] == "It is charged."
+    assert sum(calls_of(api, "charge", str(wanted)).values()) == 0
+    assert sum(calls_of(api, "charge", str(wanted + 1)).values()) == 1
+
+
+async def test_a_model_hears_why_its_call_was_not_allowed(api: Api) -> None:
+    amount = random.SystemRandom().randrange(10**6, 10**9)
+    name = await register(api, "llm-refused", tools=["charge"], ask_first=["charge"])
+    await script(
+        api, name, {"tool_calls": [{"name": "charge", "arguments": {"amount": amount}}]}, {"text": "As you say."}
+    )
+    step = agent("talk", does=name)
+    execution_id = await api.start(await api.workflow(step))
+    found = await pending(api, execution_id)
+    await api.post(f"/suggestions/{found['id']}/comments", {"text": "never"}, 201)
+    assert (await api.ended(execution_id))["result"] == "As you say."
+    assert sum(calls_of(api, "charge", str(amount)).values()) == 0
+    async with httpx2.AsyncClient() as client:
+        asked = (await client.get(f"{api.platform.model_url}/calls/{name}")).json()
+    assert "says: never" in asked[-1]["messages"][-1]["content"]
+
+
+async def test_a_step_that_calls_a_tool_may_ask_first(api: Api) -> None:
+    amount = random.SystemRandom().randrange(10**6, 10**9)
+    call = step("pay", "tool_call", parameters={"tool": "charge", "arguments": {"amount": amount}, "ask_first": True})
+    execution_id = await api.start(await api.workflow(call))
+    found = await pending(api, execution_id)
+    await api.post(f"/suggestions/{found['id']}/approve", {}, 200)
+    assert (await api.ended(execution_id))["result"] == f"charge {amount}: done"
+    assert sum(calls_of(api, "charge", str(amount)).values()) == 1

@@ -72,7 +72,7 @@ async def test_mistakes_say_which_parameter(api: Api) -> None:
 async def test_the_command_lists_shows_and_runs_them(api: Api) -> None:
     where = ("--url", api.platform.cluster.url("gateway"))
     code, text = await handrail(api, "templates", "list", *where)
-    assert (code, len(text.splitlines())) == (0, 8)
+    assert (code, len(text.splitlines())) == (0, 9)
     code, text = await handrail(api, "templates", "show", "sales-lead", *where)
     assert "threshold    from this score on a lead is strong; 1 if not given" in text
     code, text = await handrail(

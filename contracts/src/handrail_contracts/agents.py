@@ -34,12 +34,20 @@ class LlmConfig(BaseModel):
     instructions: str = ""
     output_schema: JsonObject | None = Field(None, description="JSON Schema of the answer; text without one")
     tools: list[str] = Field([], description="tools that it may call: native ones, and `server:tool`")
+    ask_first: list[str] = Field([], description="those of its tools that a person has to allow, call by call")
     max_iterations: int = Field(10, ge=1, le=100, description="model calls in one attempt")
     timeout_seconds: float = Field(120.0, gt=0, description="of one model call")
     rate_limit: JsonObject | None = Field(None, description="`count` attempts in any `per_seconds`")
     breaker: BreakerConfig | Literal[False] | None = Field(None, description="False: it is always asked")
     temperature: float | None = None
     max_tokens: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _tools_of_its_own(self) -> "LlmConfig":
+        others = [name for name in self.ask_first if name not in self.tools]
+        if others:
+            raise ValueError(f"ask_first names {', '.join(others)}, which it may not call at all; add it to tools")
+        return self
 
 
 class A2aConfig(BaseModel):

@@ -22,6 +22,7 @@ class Suggested(Model):
     suggested_data: JsonObject
     revision: int
     task_id: str = ""
+    revisable: bool = True
 
 
 class ApprovalOpened(ApprovalEvent):

@@ -76,7 +76,7 @@ class Suggestion(Model):
 
     action: Identifier
     reasoning: str = Field("", max_length=10_000)
-    confidence: float = Field(ge=0, le=1)
+    confidence: float = Field(ge=0, le=1, description="0 of one that does not say how sure it is")
     suggested_data: JsonObject = {}
     comment: str = Field("", max_length=10_000, description="what the agent says to those who sent it back")
 
@@ -103,6 +103,7 @@ class SuggestionCreated(ExecutionMessage):
     message: str = ""
     deadline: AwareDatetime | None = None
     auto_approve_above: float | None = None
+    revisable: bool = Field(True, description="whether there is somebody who can be asked for another one")
 
 
 class SuggestionRevisionRequested(ExecutionMessage):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field
 
 from handrail_contracts.admission import Admission, AnyQueueEvent
+from handrail_contracts.budgets import AnyBudgetEvent, Limits, Scope
 from handrail_contracts.envelope import ErrorInfo, JsonObject, Model
 from handrail_contracts.journal import Record
 from handrail_contracts.schedule_events import AnyScheduleEvent
@@ -68,6 +69,36 @@ class ExecutionRejected(ExecutionEvent):
     parent: Parent | None = None
 
 
+class BudgetNamed(Model):
+    """A budget that an attempt has to ask. `limits` are those of the definition, if it says any."""
+
+    budget_id: str
+    scope: Scope
+    name: str = ""
+    limits: Limits | None = None
+
+
+class BudgetGranted(ExecutionEvent):
+    """The attempt may use that much of this budget; after the last of its budgets, it begins."""
+
+    type: Literal["budget.granted"] = "budget.granted"
+    step_id: str
+    attempt: int
+    budget_id: str
+    allowance: Limits
+    deadline: AwareDatetime | None = None
+
+
+class BudgetAwaited(ExecutionEvent):
+    """Nothing of this budget is left for the attempt: it waits until there is, or somebody raises it."""
+
+    type: Literal["budget.awaited"] = "budget.awaited"
+    step_id: str
+    attempt: int
+    budget_id: str
+    reason: str
+
+
 class StepStarted(ExecutionEvent):
     """An attempt began. `waits_for` says who wakes it; `wake_at` is the due time of a delay, `deadline` its time-out.
 
@@ -80,8 +111,9 @@ class StepStarted(ExecutionEvent):
     step_type: str
     run_id: str
     attempt: int
-    waits_for: Literal["agent", "approval", "timer", "signal", "loop", "workflow"] | None = None
+    waits_for: Literal["agent", "approval", "timer", "signal", "loop", "workflow", "budget"] | None = None
     agent: str | None = None
+    budgets: tuple[BudgetNamed, ...] = Field((), description="those that are asked, in turn, before the attempt begins")
     input: Any = None
     deadline: AwareDatetime | None = None
     wake_at: AwareDatetime | None = None
@@ -117,10 +149,14 @@ class StepAdvanced(ExecutionEvent):
     said: JsonObject | None = None
     asked: tuple[ToolAsked, ...] = ()
     result: ToolResult | None = None
+    begun: str = ""
 
 
 class SuggestionMade(ExecutionEvent):
-    """An agent suggests an action; the step waits for people. With a `comment`, if it was sent back before."""
+    """An agent suggests an action; the step waits for people. With a `comment`, if it was sent back before.
+
+    With a `call_id` the action is a call of a tool that a person has to allow before it is made.
+    """
 
     type: Literal["suggestion.made"] = "suggestion.made"
     step_id: str
@@ -135,6 +171,7 @@ class SuggestionMade(ExecutionEvent):
     comment: str = ""
     deadline: AwareDatetime | None = None
     auto_approve_above: float | None = None
+    call_id: str = ""
 
 
 class SuggestionSentBack(ExecutionEvent):
@@ -156,6 +193,16 @@ class SuggestionApproved(ExecutionEvent):
     suggestion_id: str
     action: str
     data: JsonObject = {}
+    by: str
+    comment: str = ""
+
+
+class SuggestionRefused(ExecutionEvent):
+    """A call of a tool was not allowed; who wanted it hears that in place of a result."""
+
+    type: Literal["suggestion.refused"] = "suggestion.refused"
+    step_id: str
+    suggestion_id: str
     by: str
     comment: str = ""
 
@@ -311,9 +358,12 @@ AnyExecutionEvent = (
     | StepCompleted
     | ModelsCalled
     | StepAdvanced
+    | BudgetGranted
+    | BudgetAwaited
     | SuggestionMade
     | SuggestionSentBack
     | SuggestionApproved
+    | SuggestionRefused
     | ActionExecuted
     | StepRetryScheduled
     | StepFailed
@@ -339,5 +389,6 @@ class ExecutionRecord(Record):
     """One journal record: everything that one input made of one execution."""
 
     events: tuple[
-        Annotated[AnyExecutionEvent | AnyScheduleEvent | AnyQueueEvent, Field(discriminator="type")], ...
+        Annotated[AnyExecutionEvent | AnyScheduleEvent | AnyQueueEvent | AnyBudgetEvent, Field(discriminator="type")],
+        ...,
     ] = ()

@@ -4,15 +4,23 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from handrail_contracts.budgets import Limits
 from handrail_contracts.envelope import ErrorInfo, ExecutionMessage, Identifier, JsonObject, Message, Model
 
 
 class ToolAsked(Model):
-    """A call of a tool that a model asked for. A `repeatable` one may be called again if nobody knows of its result."""
+    """A call of a tool that a model asked for. A `repeatable` one may be called again if nobody knows of its result.
+
+    One that is to `ask` a person waits until it is `granted`, with the arguments that the person approved; then the one who
+    says first that he has `begun` carries it out.
+    """
 
     call_id: str
     tool: str
     repeatable: bool
+    ask: bool = False
+    granted: JsonObject | None = None
+    begun: str = Field("", description="the holder who carries it out, of one that was granted")
 
 
 class ToolResult(Model):
@@ -35,6 +43,25 @@ class Turn(Model):
         """The calls whose results nobody has told yet."""
         known = {result.call_id for result in self.results}
         return tuple(call for call in self.asked if call.call_id not in known)
+
+    def give(self, result: ToolResult | None) -> "Turn | None":
+        """With a result; none if the call has one already, or there is no such call."""
+        if result is None or all(call.call_id != result.call_id for call in self.open()):
+            return None
+        return self.model_copy(update={"results": (*self.results, result)})
+
+    def begin(self, call_id: str, holder: str) -> "Turn | None":
+        """With a granted call begun; none if it is not there to be begun."""
+        if all(call.call_id != call_id or call.granted is None or call.begun for call in self.open()):
+            return None
+        return self._changed(call_id, begun=holder)
+
+    def grant(self, call_id: str, arguments: JsonObject) -> "Turn":
+        return self._changed(call_id, granted=arguments)
+
+    def _changed(self, call_id: str, **fields: Any) -> "Turn":
+        changed = [call.model_copy(update=fields) if call.call_id == call_id else call for call in self.asked]
+        return self.model_copy(update={"asked": tuple(changed)})
 
 
 class Action(Model):
@@ -71,7 +98,12 @@ class StepRequested(ExecutionMessage):
     max_iterations: int | None = None
     turns: tuple[Turn, ...] = Field((), description="of the agent's conversation, from the attempts before")
     answer_schema: JsonObject | None = None
+    ask_first: bool = Field(False, description="of a tool: a person has to allow it")
+    granted: bool = Field(False, description="of a tool: a person has allowed it, with this input")
     action: Action | None = None
+    allowance: Limits | None = Field(
+        None, description="what the attempt may use: an agent that has used it up stops there"
+    )
 
 
 class ModelCall(Model):
@@ -87,7 +119,7 @@ class ModelCall(Model):
 
 
 class AgentExecuted(ExecutionMessage):
-    """The answer to one attempt: an output, or an error with a code."""
+    """The answer to one attempt: an output, an error with a code, or a call of a tool that a person has to allow."""
 
     event_type: Literal["agent.executed"] = "agent.executed"
     schema_version: Literal[1] = 1
@@ -95,9 +127,12 @@ class AgentExecuted(ExecutionMessage):
     run_id: Identifier
     attempt: int = Field(ge=1)
     agent: str
-    status: Literal["completed", "failed"]
+    status: Literal["completed", "failed", "suggested"] = Field(
+        description="`suggested`: a person has to allow `call_id` first; `output` says what"
+    )
     output: Any = None
     error: ErrorInfo | None = None
+    call_id: str = ""
     duration_ms: float = Field(0, ge=0)
     model_calls: tuple[ModelCall, ...] = ()
 
@@ -120,6 +155,7 @@ class AgentAdvanced(ExecutionMessage):
     said: JsonObject | None = None
     asked: tuple[ToolAsked, ...] = ()
     result: ToolResult | None = None
+    begun: str = Field("", description="the granted call that the holder carries out now")
     model_calls: tuple[ModelCall, ...] = ()
 
 
@@ -130,13 +166,11 @@ def advanced(turns: tuple[Turn, ...], message: AgentAdvanced) -> tuple[Turn, ...
         if message.turn != len(turns) or message.follows != before:
             return None
         return (*turns, Turn(holder=message.holder, said=message.said, asked=message.asked))
-    if message.result is None or message.turn >= len(turns):
+    if message.turn >= len(turns):
         return None
     turn = turns[message.turn]
-    if all(call.call_id != message.result.call_id for call in turn.open()):
-        return None
-    done = turn.model_copy(update={"results": (*turn.results, message.result)})
-    return (*turns[: message.turn], done, *turns[message.turn + 1 :])
+    done = turn.begin(message.begun, message.holder) if message.begun else turn.give(message.result)
+    return None if done is None else (*turns[: message.turn], done, *turns[message.turn + 1 :])
 
 
 class StepProgressed(ExecutionMessage):

@@ -33,6 +33,7 @@ def filled(path: str) -> str:
         "execution_id",
         "approval_id",
         "suggestion_id",
+        "scope",
         "name",
         "signal",
         "version",

@@ -13,7 +13,7 @@ from handrail_contracts.approvals import (
     SuggestionRevisionRequested,
 )
 from handrail_contracts.envelope import ErrorInfo, utc
-from handrail_contracts.steps import StepRequested
+from handrail_contracts.steps import AgentAdvanced, AgentExecuted, StepRequested, ToolAsked
 from handrail_scheduler.liveness import stuck
 from unit.stories import EXECUTION, Workflow, agent
 
@@ -209,3 +209,106 @@ def test_while_it_waits_the_execution_is_parked_and_has_a_named_blocker() -> Non
 
 def test_a_suggestion_says_what_it_has_to() -> None:
     assert Suggestion.model_validate(DRAFT).comment == ""
+
+
+class Calling(Suggesting):
+    """An agent in the middle of a conversation wants to call a tool that asks first."""
+
+    def __init__(self, **options: Any) -> None:
+        Workflow.__init__(self, agent("draft", "after", **options), agent("after"), input="the ticket")
+        self.ask("c1")
+
+    def ask(self, call_id: str, turn: int = 0, follows: str = "") -> None:
+        wish = ToolAsked(call_id=call_id, tool="refund", repeatable=False, ask=True)
+        self.advance(turn, said={"text": "refund?"}, asked=(wish,), follows=follows)
+
+    def advance(self, turn: int, holder: str = "one", **fields: Any) -> list[str]:
+        request = self.asked()
+        message = AgentAdvanced(
+            event_id=str(uuid4()), occurred_at=utc(self.now), execution_id=EXECUTION, workflow_id="w", step_id="draft",
+            run_id=request.run_id, attempt=request.attempt, agent="a", turn=turn, holder=holder, **fields,
+        )  # fmt: skip
+        return self.put(topics.AGENT_EXECUTED, message)
+
+    def wish(self, call_id: str = "c1", **data: Any) -> list[str]:
+        request = self.asked()
+        wish = {"action": "refund", "confidence": 0, "suggested_data": data or {"amount": 5}}
+        message = AgentExecuted(
+            event_id=str(uuid4()), occurred_at=utc(self.now), execution_id=EXECUTION, workflow_id="w", step_id="draft",
+            run_id=request.run_id, attempt=request.attempt, agent="a", status="suggested", output=wish, call_id=call_id,
+        )  # fmt: skip
+        return self.put(topics.AGENT_EXECUTED, message)
+
+
+def test_an_allowed_call_is_made_by_the_run_that_wanted_it() -> None:
+    story = Calling()
+    first = story.asked()
+    assert story.wish() == ["suggestion.made", "execution.status_changed"]
+    story.decide(data={"amount": 4})
+    again = story.asked()
+    assert (again.run_id, again.kind, again.input) == (first.run_id, first.kind, first.input)
+    [call] = again.turns[0].asked
+    assert (call.granted, call.begun) == ({"amount": 4}, "")
+    assert story.advance(0, "two", begun="c1") == ["step.advanced"]
+    assert story.advance(0, "three", begun="c1") == [], "somebody has begun it"
+    story.answer("draft", "refunded")
+    assert story.asked().step_id == "after"
+
+
+@pytest.mark.parametrize(("rules", "goes_on"), [(None, True), ({"on_reject": "continue"}, True), (True, False)])
+def test_a_refused_call_is_told_in_place_of_its_result(rules: Any, goes_on: bool) -> None:
+    story = Calling(parameters={} if rules is None else {"suggestion": rules})
+    story.wish()
+    story.decide("rejected", comment="too much")
+    if goes_on:
+        [result] = story.asked().turns[0].results
+        assert result.error == "sarah has not allowed this: too much"
+    else:
+        assert [event["type"] for event in story.events if event["type"] == "step.failed"]
+
+
+def test_a_comment_on_a_call_is_heard_by_the_model_which_may_want_another() -> None:
+    story = Calling()
+    story.wish()
+    story.comment("only half of it")
+    [result] = story.asked().turns[0].results
+    assert result.error == "not done yet, sarah says: only half of it"
+    story.ask("c2", 1, follows="one")
+    story.wish("c2", amount=2)
+    first, second = story.suggestions()
+    assert (second.suggestion_id, second.revision, second.suggested_data) == (first.suggestion_id, 2, {"amount": 2})
+    story.decide()
+    assert story.asked().turns[1].asked[0].granted == {"amount": 2}
+
+
+def test_a_call_that_is_not_wanted_any_more_waits_for_nobody() -> None:
+    story = Calling()
+    story.wish()
+    story.comment("better not")
+    story.answer("draft", "then not")
+    assert [message.approval_id for message in story.said if isinstance(message, ApprovalWithdrawn)]
+    assert story.asked().step_id == "after"
+
+
+def test_calls_that_were_asked_for_are_no_attempts_that_failed() -> None:
+    story = Calling(retry={"max_attempts": 2, "backoff_seconds": 1})
+    story.wish()
+    story.decide()
+    assert story.answer("draft", error=BROKEN)[0] == "step.retry_scheduled"
+    story.wait(10)
+    assert story.asked().turns[0].asked[0].granted == {"amount": 5}
+    assert story.answer("draft", error=BROKEN)[0] == "step.failed"
+
+
+def test_a_step_that_calls_a_tool_may_ask_first_itself() -> None:
+    parameters = {"tool": "refund", "arguments": {"amount": 5}, "ask_first": {"approvers": ["sarah"]}}
+    step = {"step_id": "draft", "step_type": "tool_call", "parameters": parameters}
+    story = Calling.__new__(Calling)
+    Workflow.__init__(story, {**step, "next_steps": ["after"]}, agent("after"))
+    assert (story.asked().ask_first, story.asked().granted) == (True, False)
+    story.wish("draft")
+    [suggested] = story.suggestions()
+    assert (suggested.approvers, suggested.revisable) == (("sarah",), False)
+    story.decide(data={"amount": 4})
+    assert (story.asked().granted, story.asked().input, story.asked().kind) == (True, {"amount": 4}, "tool")
+    assert "step.completed" in story.answer("draft", "refunded")

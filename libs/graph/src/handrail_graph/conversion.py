@@ -56,6 +56,8 @@ def _head(graph: Graph) -> dict[str, Any]:
     inside = any(node.type is StepType.TRIGGER for node in graph.nodes.values())
     if graph.trigger is not None and not inside:
         head["trigger"] = _trigger(graph.trigger)
+    if graph.budget is not None:
+        head["budget"] = graph.budget.model_dump(exclude_none=True)
     if graph.concurrency is not None:
         limits = graph.concurrency
         key = {} if limits.key is None else {"key": limits.key.value}
@@ -110,8 +112,8 @@ def _parameters(node: Node) -> dict[str, Any]:
             said = {**_asked(asked, "agent_id"), "input": template.value}
             said |= {} if most is None else {"max_iterations": most}
             return said | ({} if rules is None else {"suggestion": rules.said})
-        case ToolParameters(tool=tool, arguments=arguments):
-            return {"tool": tool, "arguments": arguments.value}
+        case ToolParameters(tool=tool, arguments=arguments, ask_first=rules):
+            return {"tool": tool, "arguments": arguments.value} | ({} if rules is None else {"ask_first": rules.said})
         case SubWorkflowParameters(workflow_id=workflow_id, version=version, input=template):
             pinned = {} if version is None else {"version": version}
             return {"workflow_id": workflow_id, **pinned, "input": template.value}
@@ -256,6 +258,8 @@ def _lost(graph: Graph, nodes: list[Node]) -> list[str]:
             lost.append(f"step {node.id}: max_iterations")
         if isinstance(node.parameters, AgentParameters) and node.parameters.suggestion is not None:
             lost.append(f"step {node.id}: that it suggests an action")
+        if isinstance(node.parameters, ToolParameters) and node.parameters.ask_first is not None:
+            lost.append(f"step {node.id}: that a person has to allow it")
     inside = [node for node in graph.nodes.values() if node.type is StepType.TRIGGER]
     if inside and graph.trigger is not None and graph.trigger.kind != "api":
         lost.append(f"step {inside[0].id}: the trigger of kind {graph.trigger.kind}")

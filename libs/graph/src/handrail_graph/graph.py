@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from handrail_contracts.budgets import Limits
 from handrail_contracts.triggers import Timetable
 
 from handrail_graph.suggestions import SuggestionRules
@@ -85,10 +86,11 @@ class AgentParameters:
 
 @dataclass(frozen=True, slots=True)
 class ToolParameters:
-    """`tool` is the name of a native tool, or `server:tool` of one that a server offers."""
+    """`tool` is the name of a native tool, or `server:tool` of one that a server offers. `ask_first`: who has to allow it."""
 
     tool: str
     arguments: Template
+    ask_first: SuggestionRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,3 +261,4 @@ class Graph:
     concurrency: Concurrency | None = None
     timeout_seconds: float | None = None
     description: str = ""
+    budget: Limits | None = None

@@ -24,7 +24,7 @@ from handrail_graph.graph import (
     TriggerParameters,
 )
 from handrail_graph.problems import Problems, shown
-from handrail_graph.suggestions import read_suggestion
+from handrail_graph.suggestions import GATE_FIELDS, read_suggestion
 from handrail_graph.templates import compile_condition, compile_template
 from handrail_graph.timetables import TimetableError, check
 
@@ -143,7 +143,8 @@ def _tool(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
     if not isinstance(arguments, dict) and not (isinstance(arguments, str) and "{" in arguments):
         problems.add(f"{path}arguments", "wrong_type", "must be an object, or a template that gives one")
         arguments = {}
-    return ToolParameters(tool, problems.expression(compile_template, arguments, f"{path}arguments", {}))
+    ask_first = read_suggestion(raw.get("ask_first"), f"{path}ask_first", problems, GATE_FIELDS)
+    return ToolParameters(tool, problems.expression(compile_template, arguments, f"{path}arguments", {}), ask_first)
 
 
 def _sub_workflow(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
@@ -266,7 +267,7 @@ READERS: Mapping[StepType, Reader] = {
     StepType.API_CALL: Reader(("url", "method", "headers", "body", "expected_status", "timeout_seconds"), _api_call),
     StepType.CONDITION: Reader(("condition",), _condition),
     StepType.SWITCH: Reader(("cases", "mode"), _switch),
-    StepType.TOOL_CALL: Reader(("tool", "tool_name", "arguments", "timeout_seconds"), _tool),
+    StepType.TOOL_CALL: Reader(("tool", "tool_name", "arguments", "timeout_seconds", "ask_first"), _tool),
     StepType.SUB_WORKFLOW: Reader(("workflow_id", "version", "input", "timeout_seconds"), _sub_workflow),
     StepType.PARALLEL: Reader(("error_policy",), _parallel),
     StepType.SIGNAL: Reader(("name", "on_timeout", "timeout_seconds"), _signal),

@@ -54,14 +54,17 @@ _ACTION: Schema = {
         ),
     ]
 }
+_GATE: Schema = {
+    "approvers": {"type": "array", "title": "Approvers", "items": {"type": "string"}, "default": []},
+    "message": _text("Message", maxLength=10_000),
+    "timeout_hours": _number("Hours until the deadline", minimum=0),
+    "timeout_seconds": _number("Or seconds", minimum=0),
+    "on_timeout": _choice("At the deadline", "fail", "reject"),
+    "on_reject": _choice("If rejected", "fail", "continue"),
+}
 _SUGGESTION = _object(
     {
-        "approvers": {"type": "array", "title": "Approvers", "items": {"type": "string"}, "default": []},
-        "message": _text("Message", maxLength=10_000),
-        "timeout_hours": _number("Hours until the deadline", minimum=0),
-        "timeout_seconds": _number("Or seconds", minimum=0),
-        "on_timeout": _choice("At the deadline", "fail", "reject"),
-        "on_reject": _choice("If rejected", "fail", "continue"),
+        **_GATE,
         "actions": {"type": "object", "title": "Actions that it may suggest", "additionalProperties": _ACTION},
         "auto_approve": {
             "type": "object",
@@ -111,6 +114,11 @@ PARAMETERS: Mapping[StepType, Schema] = {
             "tool_name": _text("Tool", description="the same as tool"),
             "arguments": _template("Arguments", default={}),
             "timeout_seconds": _TIMEOUT,
+            "ask_first": {
+                "title": "A person has to allow it",
+                "default": False,
+                "anyOf": [{"type": "boolean"}, _object(_GATE)],
+            },
         },
         anyOf=[{"required": ["tool"]}, {"required": ["tool_name"]}],
     ),

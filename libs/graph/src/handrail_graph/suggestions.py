@@ -7,10 +7,8 @@ from typing import Any
 from handrail_graph.problems import Problems, closest, shown
 
 ACTIONS = ("email", "webhook", "tool", "none")
-FIELDS = (
-    "approvers", "message", "timeout_hours", "timeout_seconds", "on_timeout", "on_reject", "actions", "auto_approve",
-    "max_revisions",
-)  # fmt: skip
+GATE_FIELDS = ("approvers", "message", "timeout_hours", "timeout_seconds", "on_timeout", "on_reject")
+FIELDS = (*GATE_FIELDS, "actions", "auto_approve", "max_revisions")
 TEN_YEARS = 10 * 366 * 86_400
 
 
@@ -41,7 +39,9 @@ class SuggestionRules:
     said: Any = True
 
 
-def read_suggestion(raw: Any, path: str, problems: Problems) -> SuggestionRules | None:
+def read_suggestion(
+    raw: Any, path: str, problems: Problems, fields: tuple[str, ...] = FIELDS
+) -> SuggestionRules | None:
     """Of `true` or an object; None without one."""
     if raw is None or raw is False:
         return None
@@ -50,7 +50,7 @@ def read_suggestion(raw: Any, path: str, problems: Problems) -> SuggestionRules 
     if not isinstance(raw, Mapping):
         problems.add(path, "wrong_type", f"must be true or an object, not {shown(raw)}")
         return None
-    problems.unknown_fields(raw, FIELDS, path)
+    problems.unknown_fields(raw, fields, path)
     inside = f"{path}."
     hours = problems.number(raw, "timeout_hours", inside, least=0, most=TEN_YEARS / 3600)
     seconds = problems.number(raw, "timeout_seconds", inside, least=0, most=TEN_YEARS)

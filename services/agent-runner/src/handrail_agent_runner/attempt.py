@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from handrail_contracts import topics
 from handrail_contracts.codec import MAX_RECORD_BYTES, cloud_event_headers, encode
@@ -14,7 +14,7 @@ from handrail_contracts.steps import AgentExecuted, ModelCall, StepProgressed, S
 from handrail_runtime.writer import Parcel
 
 from handrail_agent_runner.agents import AgentFailure
-from handrail_agent_runner.agents.base import InlineFunction, Progress
+from handrail_agent_runner.agents.base import InlineFunction, Progress, Suggests
 from handrail_agent_runner.conversation import SOURCE, Overtaken
 from handrail_agent_runner.registry import Registry
 
@@ -25,16 +25,17 @@ ENVELOPE_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An output, or an error."""
+    """An output, an error, or what a person has to allow first."""
 
     seconds: float
     output: Any = None
     error: ErrorInfo | None = None
     model_calls: tuple[ModelCall, ...] = ()
+    call_id: str = ""
 
     @property
-    def status(self) -> str:
-        return "completed" if self.error is None else "failed"
+    def status(self) -> Literal["completed", "failed", "suggested"]:
+        return "suggested" if self.call_id else "completed" if self.error is None else "failed"
 
 
 def carry_out_inline(function: InlineFunction, request: StepRequested) -> Outcome:
@@ -63,6 +64,9 @@ async def carry_out(
             output = await agent.execute(request, progress)
     except Overtaken:
         raise
+    except Suggests as wish:
+        wanted = wish.suggestion.model_dump()
+        return Outcome(time.perf_counter() - began, wanted, None, tuple(progress.model_calls), wish.call_id)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -136,10 +140,11 @@ def _encoded(request: StepRequested, outcome: Outcome) -> tuple[AgentExecuted, b
         attempt=request.attempt,
         agent=request.agent,
         duration_ms=round(outcome.seconds * 1000, 3),
-        status="completed" if outcome.error is None else "failed",
+        status=outcome.status,
         output=outcome.output,
         error=outcome.error,
         model_calls=outcome.model_calls,
+        call_id=outcome.call_id,
     )
     try:
         return message, encode(message)

@@ -143,9 +143,20 @@ class Conversation:
         done = turn.model_copy(update={"results": (*turn.results, result)})
         self.turns = (*self.turns[:number], done, *self.turns[number + 1 :])
 
+    async def begins(self, number: int, call: ToolAsked) -> None:
+        """Before a call is carried out that a person has granted. Raises `Overtaken` like `asked`."""
+        await self._say(("begun", number, call.call_id, self._holder), number, begun=call.call_id)
+        turn = self.turns[number]
+        self.turns = (*self.turns[:number], turn.begin(call.call_id, self._holder) or turn, *self.turns[number + 1 :])
+        if self._log is not None and not call.repeatable:
+            await self.read_back()
+            if all(known.begun != self._holder for known in self.turns[number].asked if known.call_id == call.call_id):
+                raise Overtaken(self._request.run_id)
+
     async def outcome_is_unknown(self, number: int, call: ToolAsked) -> bool:
         """Whether somebody else has begun a call that must not be made twice, and its result does not come."""
-        if call.repeatable or self.turns[number].holder == self._holder:
+        who = call.begun if call.ask else self.turns[number].holder
+        if call.repeatable or not who or who == self._holder:
             return False
         await asyncio.sleep(OUTCOME_SECONDS if self._taken_over else 0)
         await self.read_back()

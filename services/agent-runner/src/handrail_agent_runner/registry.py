@@ -20,7 +20,7 @@ from handrail_agent_runner.agents.actions import Actions
 from handrail_agent_runner.agents.api_call import ApiCall
 from handrail_agent_runner.agents.llm import make_llm_agent
 from handrail_agent_runner.mcp.servers import Announce, Servers
-from handrail_agent_runner.tools import Toolbox
+from handrail_agent_runner.tools import AskFirst, Toolbox
 
 T = TypeVar("T")
 
@@ -94,7 +94,8 @@ class Registry:
         if request.kind == "api_call":
             return self._api_call
         if request.kind == "tool":
-            return self._toolbox.agent(request.agent)
+            asks = request.ask_first and not request.granted
+            return AskFirst() if asks else self._toolbox.agent(request.agent)
         if request.kind == "action":
             return self._actions
         made = self._made.get(request.agent)

@@ -62,7 +62,7 @@ DUPLICATES = Counter("handrail_commands_duplicate_total", "Commands for attempts
 IN_FLIGHT = Gauge("handrail_steps_in_flight", "Attempts that run now")
 HELD = Gauge("handrail_steps_held_back", "Attempts that wait for their agent's rate limit")
 STOPPED = Gauge("handrail_partitions_stopped", "Partitions where the runner can't go on")
-DURATIONS = {status: STEP_DURATION.labels(status) for status in ("completed", "failed")}
+DURATIONS = {status: STEP_DURATION.labels(status) for status in ("completed", "failed", "suggested")}
 
 Finish = Callable[[], None]
 Record = ConsumerRecord[Any, Any]

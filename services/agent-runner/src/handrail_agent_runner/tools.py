@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any, cast
 
 import structlog
+from handrail_contracts.approvals import Suggestion
 from handrail_contracts.codec import first_mistake
 from handrail_contracts.envelope import JsonObject, utc
 from handrail_contracts.ids import derive
@@ -15,7 +16,7 @@ from handrail_contracts.steps import AgentRegistered, StepRequested
 from handrail_runtime.settings import Settings
 from pydantic import TypeAdapter, ValidationError, validate_call
 
-from handrail_agent_runner.agents.base import Agent, AgentFailure, Progress
+from handrail_agent_runner.agents.base import Agent, AgentFailure, Progress, Suggests
 from handrail_agent_runner.agents.python import PythonAgent
 from handrail_agent_runner.mcp.servers import Servers
 from handrail_agent_runner.once import Once, once
@@ -41,10 +42,23 @@ class Tool:
     parameters: JsonObject
     repeatable: bool
     agent: Agent
+    ask_first: bool = False
 
     async def call(self, arguments: JsonObject, request: StepRequested, progress: Progress) -> Any:
         """Arguments by name. Raises `AgentFailure` if they don't fit. `request.run_id` is the call's idempotency key."""
         return await self.agent.execute(request.model_copy(update={"input": arguments}), progress)
+
+
+class AskFirst:
+    """In place of a tool that a person has to allow."""
+
+    inline = None
+
+    async def execute(self, request: StepRequested, progress: Progress) -> Any:
+        given = request.input if isinstance(request.input, dict) else {"input": request.input}
+        why = f"step {request.step_id} calls {request.agent}, which asks a person first"
+        wish = Suggestion(action=request.agent, reasoning=why, confidence=0, suggested_data=given)
+        raise Suggests(wish, request.step_id)
 
 
 class Toolbox:

@@ -90,6 +90,7 @@ class ApprovalsCore:
                     deadline=None if event.deadline is None else event.deadline.timestamp(),
                     agent="" if event.suggestion is None else event.suggestion.agent,
                     revision=0 if event.suggestion is None else event.suggestion.revision,
+                    revisable=event.suggestion is None or event.suggestion.revisable,
                 )
             case SuggestionRevised():
                 revised = state.gates[event.approval_id]
@@ -280,7 +281,8 @@ def _commented(state: Gates, message: CommentAdded, emit: Emit, ended: Callable[
     if gate is None:
         return
     decides = not gate.approvers or message.user_id in gate.approvers
-    revises = gate.revision > 0 and message.revise and message.author_type == "human" and decides and not gate.revising
+    heard = message.revise and message.author_type == "human" and decides
+    revises = gate.revision > 0 and gate.revisable and heard and not gate.revising
     emit(
         ApprovalCommented(
             approval_id=gate_id,

@@ -24,6 +24,7 @@ class Gate:
     refused: int = 0
     agent: str = ""
     revision: int = 0
+    revisable: bool = True
     revising: bool = False
     unheard: list[str] = field(default_factory=list)
 

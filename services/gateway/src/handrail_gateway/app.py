@@ -21,6 +21,7 @@ from handrail_gateway.routers import (
     a2a,
     agents,
     approvals,
+    budgets,
     builder,
     compat,
     executions,
@@ -41,7 +42,7 @@ log = structlog.get_logger()
 VERSION = "0.1.0"
 MODULES = (
     templates, generation, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, agents, mcps,
-    schedules, operations,
+    schedules, budgets, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
 BEAT_SECONDS = 5.0

@@ -112,6 +112,9 @@ def _say(event: Json) -> list[Said]:
         case "step.failed":
             failed = _pick(event, step="step_id", attempt="attempt", error="error") | _chosen(event)
             return [("error", _error(event)), ("step_complete", {**failed, "status": "failed"})]
+        case "budget.awaited":
+            told = _pick(event, step="step_id", budget_id="budget_id", reason="reason")
+            return [("status", {"status": "waiting", **told})]
         case "suggestion.made":
             names = ("suggestion_id", "revision", "action", "reasoning", "confidence", "suggested_data", "comment")
             told = {name: event.get(name) for name in names}
@@ -124,6 +127,9 @@ def _say(event: Json) -> list[Said]:
         case "suggestion.approved":
             told = _pick(event, step="step_id", suggestion_id="suggestion_id", approved_by="by", action="action")
             return [("status", {"status": "running", **told, "comment": event.get("comment")})]
+        case "suggestion.refused":
+            told = _pick(event, step="step_id", suggestion_id="suggestion_id", refused_by="by", comment="comment")
+            return [("status", {"status": "running", **told})]
         case "action.executed":
             told = _pick(event, step="step_id", suggestion_id="suggestion_id", type="result_type", details="details")
             return [("status", {"status": "running", **told})]

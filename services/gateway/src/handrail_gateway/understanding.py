@@ -44,6 +44,8 @@ def _wait(step: Json) -> dict[str, Any]:
         kind, until = "person", None
         error = step["error"] or {}
         what = f"failed ({error.get('message', 'no reason given')}) and waits for somebody who retries or skips it"
+    elif kind == "budget" and step["error"]:
+        what = f"waits: {step['error'].get('message', 'a budget is spent')}; raise it (PUT /api/v1/budgets), and it goes on"
     elif kind == "workflow":
         what = "waits for its sub-workflow to end"
     elif kind == "approval":

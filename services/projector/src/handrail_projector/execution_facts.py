@@ -77,6 +77,7 @@ class Told:
     executions: list[tuple[ExecutionRow | None, ExecutionChange]] = field(default_factory=list)
     steps: list[tuple[str, StepRow | None, StepChange]] = field(default_factory=list)
     schedule_runs: list[Row] = field(default_factory=list)
+    budgets: list[Any] = field(default_factory=list)
 
     def execution(self, change: ExecutionChange) -> None:
         self.executions.append((None, change))
@@ -221,6 +222,18 @@ def _step_started(told: Told, event: Any) -> None:
     told.steps.append((as_text(event["step_id"]), row, change))
 
 
+def _budget_awaited(told: Told, event: Any) -> None:
+    told.step(event, StepChange("waiting", error=as_json({"code": "BUDGET_SPENT", "message": event["reason"]})))
+
+
+def _budget_granted(told: Told, event: Any) -> None:
+    told.step(event, StepChange("running", error="null"))
+
+
+def _budget_used(told: Told, event: Any) -> None:
+    told.budgets.append(event)
+
+
 def _suggested(told: Told, event: Any) -> None:
     told.step(event, StepChange("waiting"))
 
@@ -272,9 +285,17 @@ EXECUTION_EVENTS = {
     "signal.received": _noted,
     "step.models_called": _noted,
     "step.advanced": _noted,
+    "budget.granted": _budget_granted,
+    "budget.awaited": _budget_awaited,
+    "budget.reserved": _budget_used,
+    "budget.exhausted": _budget_used,
+    "budget.settled": _budget_used,
+    "budget.renewed": _noted,
+    "budget.looked_again": _noted,
     "suggestion.made": _suggested,
     "suggestion.sent_back": _noted,
     "suggestion.approved": _noted,
+    "suggestion.refused": _noted,
     "action.executed": _noted,
     "schedule.set": _schedule_set,
     "schedule.fired": _schedule_fired,

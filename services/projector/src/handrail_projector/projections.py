@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 from handrail_contracts import topics
+from handrail_contracts.budgets import BudgetSet, budget_id
 from handrail_contracts.codec import DecodeError, decode
 from handrail_contracts.platform import DeadLetter
 from handrail_contracts.runners import RunnerStatus
@@ -21,6 +22,7 @@ from handrail_contracts.triggers import SCHEDULE_PREFIX, ScheduleDefined
 from handrail_contracts.workflows import RolloutSet, WorkflowDefined, WorkflowStarted
 
 from handrail_projector.agent_facts import Work, told_of_agents
+from handrail_projector.budget_facts import key_of, row_of
 from handrail_projector.columns import (
     NUL,
     Row,
@@ -69,6 +71,8 @@ class Batch:
     """By schedule and tenant: who may not change it does not hide who may."""
     schedule_runs: dict[str, Row] = field(default_factory=dict)
     rollouts: dict[str, Row] = field(default_factory=dict)
+    budgets: dict[str, Row] = field(default_factory=dict)
+    budget_uses: dict[tuple[str, str, str, int], Row] = field(default_factory=dict)
 
     def add(self, topic: str, partition: int, offset: int, value: bytes | None) -> None:
         """Takes one record in, in the order of its partition. Raises `Unreadable` and then has changed nothing."""
@@ -106,6 +110,9 @@ class Batch:
             so_far = self.schedule_runs.get(run[0], (None,) * len(run))
             kept = [new if new is not None else old for new, old in zip(run, so_far, strict=True)]
             self.schedule_runs[run[0]] = (*kept[:1], run[1], *kept[2:])
+        for event in told.budgets:
+            use = key_of(told.execution_id, event)
+            self.budget_uses[use] = row_of(told.execution_id, event, told.at, self.budget_uses.get(use))
         for whole, done in told.executions:
             row, before = self.executions.get(told.execution_id, (None, None))
             if whole is not None or before is None:
@@ -198,7 +205,10 @@ def _add_started(batch: Batch, m: WorkflowStarted) -> None:
     batch.pending.setdefault(m.execution_id, row)
 
 
-def _add_defined(batch: Batch, m: WorkflowDefined | RolloutSet) -> None:
+def _add_defined(batch: Batch, m: WorkflowDefined | RolloutSet | BudgetSet) -> None:
+    if isinstance(m, BudgetSet):
+        _add_budget(batch, m)
+        return
     if isinstance(m, RolloutSet):
         versions = [None if version is None else as_count(version) for version in (m.stable, m.canary)]
         said = (m.organization_id, m.project_id, *versions, m.percent, as_moment(m.occurred_at))
@@ -207,6 +217,15 @@ def _add_defined(batch: Batch, m: WorkflowDefined | RolloutSet) -> None:
     tenant = (m.user_id, m.organization_id, m.project_id)
     said = (m.name, as_foreign_json(m.definition), m.active, m.event_id, as_moment(m.occurred_at))
     batch.versions.setdefault((m.workflow_id, m.version), (m.workflow_id, as_count(m.version), *tenant, *said))
+
+
+def _add_budget(batch: Batch, m: BudgetSet) -> None:
+    """Not under another's id: the scheduler goes by it no more."""
+    limits = as_foreign_json(m.limits.model_dump(exclude_none=True))
+    whose = (m.organization_id, m.project_id)
+    if m.budget_id == budget_id(m.scope, m.name, *whose):
+        said = (limits, m.period, m.user_id, m.removed, as_moment(m.occurred_at))
+        batch.budgets[m.budget_id] = (m.budget_id, m.scope, m.name, *whose, *said)
 
 
 def _add_agent(batch: Batch, m: AgentRegistered) -> None:

@@ -27,6 +27,8 @@ TABLES = (
     "schedules",
     "schedule_runs",
     "rollouts",
+    "budgets",
+    "budget_uses",
 )
 """All but `runners`, which changes every few seconds: what is compared would be of two moments."""
 Progress = Callable[[int, float], None]

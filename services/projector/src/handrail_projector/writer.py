@@ -169,6 +169,10 @@ async def _write_tables(connection: asyncpg.Connection, batch: Batch) -> None:
         await connection.executemany(statement("versions"), batch.versions.values())
     if batch.rollouts:
         await connection.executemany(statement("rollouts"), batch.rollouts.values())
+    if batch.budgets:
+        await connection.executemany(statement("budgets"), batch.budgets.values())
+    if batch.budget_uses:
+        await connection.executemany(statement("budget_uses"), batch.budget_uses.values())
     if batch.schedules:
         await connection.executemany(statement("schedules"), batch.schedules.values())
     if batch.schedule_runs:

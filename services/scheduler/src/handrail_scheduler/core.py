@@ -6,9 +6,20 @@ from typing import Any
 from handrail_contracts import topics
 from handrail_contracts.admission import QUEUE_PREFIX, AdmissionDecided, AdmissionReleased, AdmissionRequested
 from handrail_contracts.approvals import ApprovalDecided, SuggestionRevisionRequested
+from handrail_contracts.budgets import (
+    BUDGET_PREFIX,
+    BudgetAnswered,
+    BudgetAsked,
+    BudgetExhausted,
+    BudgetLookedAgain,
+    BudgetRaised,
+    BudgetReturned,
+)
 from handrail_contracts.control import ExecutionControlled
-from handrail_contracts.envelope import ErrorInfo
+from handrail_contracts.envelope import ErrorInfo, Tenant, tenant_of
 from handrail_contracts.execution_events import (
+    BudgetGranted,
+    BudgetNamed,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
@@ -37,7 +48,9 @@ from handrail_runtime.machine.core import (
     Wiring,
 )
 
-from handrail_scheduler import decide, matching, queues, schedules
+from handrail_scheduler import budgets, decide, matching, queues, schedules
+from handrail_scheduler.allowances import given_back
+from handrail_scheduler.budgets import Budget
 from handrail_scheduler.decision import ALIVE, Decision, Emit
 from handrail_scheduler.definitions import Definitions
 from handrail_scheduler.ending import end
@@ -87,7 +100,7 @@ WIRING = Wiring(
 )
 
 
-State = Execution | Schedule | Queue | Happening
+State = Execution | Schedule | Queue | Budget | Happening
 
 
 class SchedulerCore:
@@ -106,6 +119,8 @@ class SchedulerCore:
             return Schedule(execution_id)
         if execution_id.startswith(QUEUE_PREFIX):
             return Queue(execution_id)
+        if execution_id.startswith(BUDGET_PREFIX):
+            return Budget(execution_id)
         return Happening(execution_id) if execution_id.startswith(EVENT_PREFIX) else Execution(execution_id)
 
     def decide(self, state: State, message: Any, now: float, emit: Emit, ended: Callable[[str], bool]) -> None:
@@ -115,6 +130,13 @@ class SchedulerCore:
             schedules.decide(state, message, now, emit)
         elif isinstance(state, Queue) and isinstance(message, AdmissionRequested | AdmissionReleased):
             queues.decide(state, message, emit)
+        elif isinstance(state, Budget) and isinstance(message, BudgetAsked | BudgetReturned):
+            budgets.decide(state, message, self._definitions.budget(state.execution_id), now, emit)
+        elif isinstance(state, Budget) and isinstance(message, TimerDue):
+            budgets.look_again(state, self._definitions.budget(state.execution_id), now, emit)
+        elif isinstance(state, Budget) and isinstance(message, BudgetRaised):
+            if state.waits:
+                raise Missing("a budget that was raised is looked at with the newest limits")
         elif isinstance(state, Happening) and isinstance(message, EventReceived):
             if not ended(state.execution_id):
                 raise Missing("an event is decided on with the newest definitions")
@@ -127,7 +149,9 @@ class SchedulerCore:
                 self._start(state, message, now, emit)
             return
         if state.status is Status.NEW:
-            if isinstance(message, TimerDue | ChildEnded | AdmissionDecided) or ended(state.execution_id):
+            if isinstance(message, TimerDue | ChildEnded | AdmissionDecided | BudgetAnswered) or ended(
+                state.execution_id
+            ):
                 return
             if isinstance(message, ExecutionControlled) and message.parent_id:
                 decide.never_began(state, message, emit)
@@ -147,6 +171,8 @@ class SchedulerCore:
                 decide.child_ended(decision, message)
             case AdmissionDecided():
                 decide.admitted(decision, message)
+            case BudgetAnswered():
+                decide.budget_answered(decision, message)
             case ExecutionControlled():
                 if (message.organization_id, message.project_id) != (state.organization_id, state.project_id):
                     raise Refused("FORBIDDEN", "the execution belongs to another tenant")
@@ -172,11 +198,18 @@ class SchedulerCore:
             text = f"the concurrency key can't be made: {error}"
             decide.reject(state, message, ErrorInfo(code="VALIDATION_ERROR", message=text), emit, keep_input=True)
             return
-        decide.start(Decision(graph, state, now, emit, BEGIN, evaluate), message, definition.version, admissions)
+        decide.start(
+            Decision(graph, state, now, emit, BEGIN, evaluate, self._budgets_of),
+            message,
+            definition.version,
+            admissions,
+        )
 
     def decide_instead(self, state: State, message: Any, why: Instead, now: float, emit: Emit) -> None:
         if isinstance(state, Happening) and why is Instead.MISSING:
             matching.decide(state, message, self._definitions, now, emit)
+        elif isinstance(state, Budget) and why is Instead.MISSING:
+            budgets.look_again(state, self._definitions.budget(state.execution_id), now, emit)
         elif not isinstance(state, Execution):
             raise Refused(why.value.upper(), "the input can't be decided on")
         elif isinstance(message, WorkflowStarted) and state.status is Status.NEW:
@@ -194,7 +227,12 @@ class SchedulerCore:
             raise Refused(why.value.upper(), "the input can't be decided on")
 
     def _decision(self, state: Execution, now: float, emit: Emit) -> Decision:
-        return Decision(self._graph(state), state, now, emit, BEGIN, evaluate)
+        return Decision(self._graph(state), state, now, emit, BEGIN, evaluate, self._budgets_of)
+
+    def _budgets_of(self, decision: Decision, agent: str) -> list[BudgetNamed]:
+        state = decision.state
+        whose = Tenant(**tenant_of(state))
+        return self._definitions.budgets_of(whose, state.execution_id, state.workflow_id, agent, decision.graph.budget)
 
     def _controlled(self, decision: Decision, message: ExecutionControlled) -> None:
         if message.action != "migrate":
@@ -223,6 +261,8 @@ class SchedulerCore:
             schedules.evolve(state, event, record)
         elif isinstance(state, Queue):
             queues.evolve(state, event, record)
+        elif isinstance(state, Budget):
+            budgets.evolve(state, event, record)
         else:
             state.n = event.n
 
@@ -233,11 +273,14 @@ class SchedulerCore:
             return schedules.react(state, event, record)
         if isinstance(state, Queue):
             return queues.react(state, event, record)
+        if isinstance(state, Budget):
+            return budgets.react(state, event, record)
         if isinstance(state, Happening):
             return matching.react(event, record)
-        if not requests and isinstance(event, StepStarted) and event.waits_for != "workflow":
-            return ()
-        return react(self._graph_of(state), state, event, record, partition)
+        if not requests and isinstance(event, StepStarted) and event.waits_for not in ("workflow", "budget"):
+            return given_back(state, record) if state.returned else ()
+        said = react(self._graph_of(state), state, event, record, partition)
+        return [*given_back(state, record), *said] if state.returned else said
 
     def _graph_of(self, state: Execution) -> Graph | None:
         """None before the first event and for an execution that was rejected."""
@@ -256,6 +299,10 @@ class SchedulerCore:
                 return (Timer(event.retry_at.timestamp(), f"retry/{event.step_id}/{event.attempt}"),)
             case ExecutionStarted() if event.deadline is not None:
                 return (Timer(event.deadline.timestamp(), "execution/"),)
+            case BudgetGranted() if event.deadline is not None:
+                return (Timer(event.deadline.timestamp(), f"deadline/{event.step_id}/{event.attempt}"),)
+            case BudgetExhausted() | BudgetLookedAgain():
+                return budgets.timers(event)
             case ScheduleSet() | ScheduleFired():
                 return schedules.timers(event)
             case _:
@@ -264,6 +311,8 @@ class SchedulerCore:
     def live_timers(self, state: State) -> Iterable[Timer]:
         if isinstance(state, Schedule):
             yield from schedules.live_timers(state)
+        if isinstance(state, Budget):
+            yield from budgets.live_timers(state)
         if not isinstance(state, Execution):
             return
         if state.deadline is not None:
@@ -282,7 +331,7 @@ class SchedulerCore:
         return execution_id if isinstance(event, ENDINGS) else None
 
     def is_finished(self, state: State) -> bool:
-        if isinstance(state, Queue):
+        if isinstance(state, Queue | Budget):
             return not state.n
         if not isinstance(state, Execution):
             return isinstance(state, Happening) or state.removed
@@ -291,6 +340,8 @@ class SchedulerCore:
     def is_parked(self, state: State) -> bool:
         if isinstance(state, Queue):
             return len(state.waits) < queues.PARKED_BELOW
+        if isinstance(state, Budget):
+            return not state.open
         if not isinstance(state, Execution):
             return True
         if state.status is Status.QUEUED:
@@ -309,10 +360,14 @@ class SchedulerCore:
     def unpack(self, data: bytes) -> State:
         if data.startswith(queues.PACKED):
             return Queue.unpack(data)
+        if data.startswith(budgets.PACKED):
+            return Budget.unpack(data)
         return Schedule.unpack(data) if data.startswith(schedules.PACKED) else Execution.unpack(data)
 
 
-_FOR_OTHERS = (ScheduleDefined, EventReceived, AdmissionRequested, AdmissionReleased)
+_FOR_OTHERS = (
+    ScheduleDefined, EventReceived, AdmissionRequested, AdmissionReleased, BudgetAsked, BudgetReturned, BudgetRaised,
+)  # fmt: skip
 
 
 _TOO_LARGE = ErrorInfo(

@@ -6,6 +6,7 @@ reads it. A late or repeated input decides nothing, so a decision is safe to mee
 
 from handrail_contracts.admission import Admission, AdmissionDecided
 from handrail_contracts.approvals import ApprovalDecided, SuggestionRevisionRequested
+from handrail_contracts.budgets import BudgetAnswered
 from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import ErrorInfo, tenant_of, utc
 from handrail_contracts.execution_events import (
@@ -22,7 +23,7 @@ from handrail_contracts.steps import AgentAdvanced, AgentExecuted, Turn, advance
 from handrail_contracts.workflows import ChildEnded, Origin, WorkflowStarted
 from handrail_graph import AgentParameters, ApprovalParameters, Graph, SignalParameters
 
-from handrail_scheduler import suggestions
+from handrail_scheduler import allowances, suggestions
 from handrail_scheduler.advance import advance, enter
 from handrail_scheduler.decision import MOVING, Decision, Emit
 from handrail_scheduler.ending import attempt_failed, end, fail
@@ -126,13 +127,17 @@ def answer(decision: Decision, message: AgentExecuted) -> None:
     if message.model_calls:
         decision.say(ModelsCalled, step_id=message.step_id, attempt=message.attempt, calls=message.model_calls)
     rules, own = suggestions.rules_of(decision, message.step_id), decision.state.suggestions.get(message.step_id)
-    if message.status == "completed":
+    if message.status == "suggested":
+        suggestions.call_suggested(decision, message)
+    elif message.status == "completed":
         if rules is None:
             decision.complete(message.step_id, message.output)
         elif own is not None and own["phase"] == "acts":
             suggestions.acted(decision, rules, message)
         else:
             suggestions.made(decision, rules, message)
+    elif allowances.is_spent(decision.state, message):
+        decision.begin(message.step_id)
     else:
         error = message.error or ErrorInfo(code="AGENT_ERROR", message=f"agent {message.agent} failed and said nothing")
         attempt_failed(decision, message.step_id, error)
@@ -148,7 +153,7 @@ def conversation_advanced(decision: Decision, message: AgentAdvanced) -> None:
         decision.say(ModelsCalled, step_id=message.step_id, attempt=message.attempt, calls=message.model_calls)
     turns = tuple(Turn.model_validate(turn) for turn in decision.state.conversations.get(message.step_id, ()))
     if step.status in UNDER_WAY and step.waits_for == "agent" and advanced(turns, message) is not None:
-        told = message.model_dump(include={"step_id", "attempt", "turn", "holder", "said", "asked", "result"})
+        told = message.model_dump(include={"step_id", "attempt", "turn", "holder", "said", "asked", "result", "begun"})
         decision.say(StepAdvanced, **told)
 
 
@@ -185,6 +190,11 @@ def decided(decision: Decision, message: ApprovalDecided) -> None:
         }
         decision.complete(message.step_id, output)
     advance(decision, (message.step_id,))
+
+
+def budget_answered(decision: Decision, message: BudgetAnswered) -> None:
+    if allowances.answered(decision, message):
+        advance(decision, (message.step_id,))
 
 
 def sent_back(decision: Decision, message: SuggestionRevisionRequested) -> None:

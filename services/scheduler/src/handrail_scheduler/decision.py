@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from handrail_contracts.execution_events import ExecutionEvent, StepCompleted
+from handrail_contracts.envelope import utc
+from handrail_contracts.execution_events import BudgetNamed, ExecutionEvent, StepCompleted
 from handrail_graph import Condition, Graph, Node
 
 from handrail_scheduler.state import Execution, Status, Step, StepStatus
@@ -28,11 +30,16 @@ class Decision:
     emit: Emit
     begin_by_type: Mapping[str, Begin]
     evaluate: Callable[["Decision", str, Condition, dict[str, Any]], bool]
+    budgets_of: Callable[["Decision", str], list[BudgetNamed]]
     chosen: tuple[str, str] | None = None
     """A step that asked for capabilities, and the agent that has just answered for it."""
 
     def say(self, event: type[ExecutionEvent], **fields: Any) -> None:
         self.emit(event(n=self.state.n + 1, **fields))
+
+    def at(self, seconds: float) -> datetime:
+        """So many seconds from now."""
+        return utc(self.now + seconds)
 
     def begin(self, step_id: str) -> None:
         node = self.graph.nodes[step_id]

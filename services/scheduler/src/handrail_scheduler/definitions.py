@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from handrail_contracts.budgets import BudgetSet, Limits, Scope, budget_id
 from handrail_contracts.envelope import ErrorInfo, Tenant
+from handrail_contracts.execution_events import BudgetNamed
 from handrail_contracts.workflows import RolloutSet, WorkflowDefined
 from handrail_graph import DefinitionError, Graph, TriggerParameters, compile_workflow, may_have_trigger
 
@@ -49,10 +51,14 @@ class Definitions:
         self._newest: dict[str, int] = {}
         self._rollouts: dict[str, RolloutSet] = {}
         self._by_events: dict[tuple[str, str], dict[str, None]] = {}
+        self._budgets: dict[str, BudgetSet] = {}
 
-    def add(self, defined: WorkflowDefined | RolloutSet) -> None:
+    def add(self, defined: WorkflowDefined | RolloutSet | BudgetSet) -> None:
         if isinstance(defined, RolloutSet):
             self._rollouts[defined.workflow_id] = defined
+            return
+        if isinstance(defined, BudgetSet):
+            self._set_budget(defined)
             return
         place = (defined.workflow_id, defined.version)
         if place not in self._versions:
@@ -61,6 +67,33 @@ class Definitions:
             if may_have_trigger(defined.definition):
                 whose = (defined.organization_id, defined.project_id)
                 self._by_events.setdefault(whose, {})[defined.workflow_id] = None
+
+    def _set_budget(self, budget: BudgetSet) -> None:
+        """One under another's id counts for nobody."""
+        if budget.budget_id != budget_id(budget.scope, budget.name, budget.organization_id, budget.project_id):
+            return
+        if budget.removed:
+            self._budgets.pop(budget.budget_id, None)
+        else:
+            self._budgets[budget.budget_id] = budget
+
+    def budget(self, identifier: str) -> BudgetSet | None:
+        return self._budgets.get(identifier)
+
+    def budgets_of(
+        self, tenant: Tenant, execution_id: str, workflow_id: str, agent: str, own: Limits | None
+    ) -> list[BudgetNamed]:
+        """Those that an attempt has to ask, the narrowest first; `own` is what the definition allows one execution."""
+        named: list[tuple[Scope, str]] = [
+            ("execution", execution_id), ("workflow", workflow_id), ("agent", agent), ("tenant", ""),
+        ]  # fmt: skip
+        found = []
+        for scope, name in named if self._budgets or own else ():
+            identifier = budget_id(scope, name, tenant.organization_id, tenant.project_id)
+            limits = own if scope == "execution" else None
+            if identifier in self._budgets or limits is not None:
+                found.append(BudgetNamed(budget_id=identifier, scope=scope, name=name, limits=limits))
+        return found
 
     def started_by_events(self, tenant: Tenant) -> Iterator[tuple[str, int, TriggerParameters]]:
         """The workflows of the tenant that wait for events, in their newest versions."""

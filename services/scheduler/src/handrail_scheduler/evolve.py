@@ -10,6 +10,8 @@ from handrail_contracts.envelope import utc
 from handrail_contracts.execution_events import (
     ActionExecuted,
     AnyExecutionEvent,
+    BudgetAwaited,
+    BudgetGranted,
     CompensationStarted,
     ExecutionAdmitted,
     ExecutionCancelled,
@@ -34,6 +36,7 @@ from handrail_contracts.execution_events import (
     StepSteered,
     SuggestionApproved,
     SuggestionMade,
+    SuggestionRefused,
     SuggestionSentBack,
     VersionChanged,
 )
@@ -41,11 +44,12 @@ from handrail_contracts.journal import Record
 from handrail_contracts.steps import ToolResult, Turn
 from handrail_graph import Graph, LoopParameters, Node, ParallelParameters, StepType, instance, turn_of
 
+from handrail_scheduler import allowances
 from handrail_scheduler.state import SETTLED, Execution, Outcome, Status, Step, StepStatus, Turns
 
 __all__ = ["evolve", "seconds", "utc"]
 
-IDLE = ("approval", "suggestion", "timer", "signal", "loop", "workflow")
+IDLE = ("approval", "suggestion", "raise", "timer", "signal", "loop", "workflow")
 REQUESTS_KEPT = 100
 
 
@@ -56,6 +60,10 @@ def seconds(moment: datetime | None) -> float | None:
 def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, record: Record) -> None:
     """Folds one event into the state, in place. `graph` is that of the pinned version."""
     state.n = event.n
+    if state.returned:
+        state.returned = []
+    if state.allowances:
+        allowances.before(state, event, record)
     match event:
         case ExecutionStarted():
             _started(state, event, record)
@@ -90,20 +98,19 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             state.status = Status.PAUSED
         case ExecutionResumed():
             state.status = Status.RUNNING
+        case BudgetGranted():
+            allowances.granted(state, event, record)
+        case BudgetAwaited():
+            allowances.awaits(state, event)
         case SuggestionMade():
             _suggested(state, event)
         case SuggestionSentBack():
             _sent_back(state, event)
         case SuggestionApproved():
-            own = state.suggestions[event.step_id]
-            own |= {
-                "phase": "acts",
-                "asked": event.action,
-                "input": event.data,
-                "data": event.data,
-                "part": ("action",),
-            }
-            own |= {"by": event.by, "comment": event.comment, "attempts": _attempts(state, event.step_id)}
+            _approved(state, event)
+        case SuggestionRefused():
+            _answer_call(state, event.step_id, f"{event.by or 'nobody'} has not allowed this: {event.comment}")
+            state.suggestions[event.step_id]["phase"] = "goes_on"
         case ActionExecuted():
             pass
         case SignalReceived():
@@ -183,6 +190,8 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
         deadline=seconds(event.deadline),
         wake_at=seconds(event.wake_at),
     )
+    if event.budgets:
+        allowances.asks(state, event)
     if event.waits_for == "loop":
         state.turns[event.step_id] = Turns()
     _note_begun(state, event.step_id)
@@ -190,6 +199,13 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
         state.idle += 1
     else:
         state.working += 1
+
+
+def _done_suggesting(state: Execution, step_id: str) -> None:
+    """A call that was sent back, and not wanted any more, waits for nobody."""
+    own = state.suggestions.pop(step_id, None)
+    if own is not None and own["phase"] == "revises":
+        state.suggestions[step_id] = {**own, "phase": "withdrawn", "part": ()}
 
 
 def _attempts(state: Execution, step_id: str) -> int:
@@ -205,16 +221,45 @@ def _suggested(state: Execution, event: SuggestionMade) -> None:
         "id": event.suggestion_id, "revision": event.revision, "phase": "waits", "agent": event.agent, "said": said,
         "data": event.suggested_data, "original": original, "comments": [] if known is None else known["comments"],
         "part": () if known is None else known["part"], "attempts": _attempts(state, event.step_id),
+        "call_id": event.call_id, "asked": event.agent, "input": original,
     }  # fmt: skip
-    state.conversations.pop(event.step_id, None)
+    if not event.call_id:
+        state.conversations.pop(event.step_id, None)
     step = _stop_work(state, event.step_id, StepStatus.RUNNING)
     step.waits_for = "suggestion"
     state.idle += 1
 
 
+def _approved(state: Execution, event: SuggestionApproved) -> None:
+    """An action gets a run of its own; a call is made by the run that wanted it."""
+    own = state.suggestions[event.step_id]
+    own |= {"data": event.data, "by": event.by, "comment": event.comment}
+    own["attempts"] = _attempts(state, event.step_id)
+    turns = state.conversations.get(event.step_id)
+    if not own["call_id"]:
+        own |= {"phase": "acts", "asked": event.action, "input": event.data, "part": ("action",)}
+    elif turns:
+        own["phase"] = "goes_on"
+        turns[-1] = Turn.model_validate(turns[-1]).grant(own["call_id"], event.data).model_dump()
+    else:
+        own |= {"phase": "goes_on", "input": event.data}
+
+
+def _answer_call(state: Execution, step_id: str, error: str) -> None:
+    """What a model hears in place of a result."""
+    own, turns = state.suggestions[step_id], state.conversations.get(step_id)
+    own["attempts"] = _attempts(state, step_id)
+    if turns:
+        _give(turns, -1, ToolResult(call_id=own["call_id"], error=error))
+
+
 def _sent_back(state: Execution, event: SuggestionSentBack) -> None:
     own = state.suggestions[event.step_id]
     own["comments"] = [*own["comments"], {"author": event.by, "text": event.comment}]
+    if own["call_id"]:
+        own["phase"] = "revises"
+        _answer_call(state, event.step_id, f"not done yet, {event.by or 'a person'} says: {event.comment}")
+        return
     told = {"input": own["original"], "suggestion": own["said"], "comments": own["comments"]}
     own |= {"phase": "revises", "asked": own["agent"], "input": told, "part": ("revision", event.revision + 1)}
 
@@ -235,6 +280,9 @@ def _advanced(turns: list[dict[str, Any]], event: StepAdvanced) -> None:
         turns.append(Turn(holder=event.holder, said=event.said, asked=event.asked).model_dump())
     elif event.result is not None:
         _give(turns, event.turn, event.result)
+    elif event.begun:
+        begun = Turn.model_validate(turns[event.turn]).begin(event.begun, event.holder)
+        turns[event.turn] = turns[event.turn] if begun is None else begun.model_dump()
 
 
 def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> None:
@@ -244,7 +292,8 @@ def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> Non
         _take_signal(state, step.input)
     state.turns.pop(event.step_id, None)
     state.conversations.pop(event.step_id, None)
-    state.suggestions.pop(event.step_id, None)
+    if state.suggestions:
+        _done_suggesting(state, event.step_id)
     _stop_work(state, event.step_id, StepStatus.COMPLETED).output = event.output
     node = graph.nodes[event.step_id]
     _resolve_settled(graph, state, node, step)

@@ -13,6 +13,8 @@ _SOURCES = {
     "workflow": "the end of its sub-workflow",
     "signal": "a signal",
     "suggestion": "the decision on its suggestion",
+    "budget": "its budgets",
+    "raise": "somebody who raises its budget",
 }
 
 

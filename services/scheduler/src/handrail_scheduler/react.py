@@ -9,6 +9,7 @@ from handrail_contracts.approvals import ApprovalRequested, ApprovalWithdrawn, S
 from handrail_contracts.envelope import ErrorInfo, tenant_of, utc
 from handrail_contracts.execution_events import (
     AnyExecutionEvent,
+    BudgetGranted,
     ExecutionAdmitted,
     ExecutionCancelled,
     ExecutionCompleted,
@@ -31,10 +32,11 @@ from handrail_contracts.workflows import ChildEnded, LifecycleMetadata, Parent, 
 from handrail_graph import AgentParameters, Graph, Node, StepType, SubWorkflowParameters, ToolParameters
 from handrail_runtime.machine.core import Kind, Outgoing
 
+from handrail_scheduler import allowances
 from handrail_scheduler.cancelling import cancellation
 from handrail_scheduler.identifiers import gate_id, request_id
 from handrail_scheduler.state import Execution, Step, StepStatus
-from handrail_scheduler.suggestions import schema_of
+from handrail_scheduler.suggestions import gate_of, schema_of
 
 _EVENT_TYPES: dict[type[Any], str] = {
     ExecutionCompleted: "workflow.completed",
@@ -50,12 +52,19 @@ def react(
 ) -> Iterable[Outgoing]:
     match event:
         case StepCompleted():
-            return ()
+            return _unsuggested(state, (event.step_id,), record) if state.suggestions else ()
         case SuggestionMade():
             assert graph is not None
             return (_suggestion(graph.nodes[event.step_id], state, event, record),)
         case StepStarted(waits_for="agent" | "approval"):
             assert graph is not None
+            return (_request(graph.nodes[event.step_id], state, state.steps[event.step_id], partition),)
+        case StepStarted(waits_for="budget"):
+            return (allowances.asked(state, event.step_id, record),)
+        case BudgetGranted():
+            assert graph is not None
+            if state.steps[event.step_id].waits_for == "budget":
+                return (allowances.asked(state, event.step_id, record),)
             return (_request(graph.nodes[event.step_id], state, state.steps[event.step_id], partition),)
         case StepStarted(waits_for="workflow"):
             assert graph is not None
@@ -116,6 +125,7 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
         session_id=state.session_id,
         timeout_seconds=node.timeout_seconds,
         max_iterations=parameters.max_iterations if isinstance(parameters, AgentParameters) else None,
+        allowance=allowances.allowance_of(state, node.id),
         turns=tuple(Turn.model_validate(turn) for turn in state.conversations.get(node.id, ())),
     )
     return Outgoing(Kind.REQUEST, topics.STEP_REQUESTED, run, message)
@@ -126,7 +136,8 @@ def _what(node: Node, state: Execution) -> dict[str, Any]:
     rules = node.parameters.suggestion if isinstance(node.parameters, AgentParameters) else None
     capabilities = node.parameters.capabilities if isinstance(node.parameters, AgentParameters) else ()
     if rules is None:
-        return {"kind": _KINDS[node.type], "agent": _agent(node), "capabilities": capabilities}
+        asked = {"kind": _KINDS[node.type], "agent": _agent(node), "capabilities": capabilities}
+        return asked | _leave(node, state) if node.type is StepType.TOOL_CALL else asked
     own = state.suggestions.get(node.id)
     if own is None or own["phase"] != "acts":
         asked = {"kind": "agent", "agent": _agent(node), "capabilities": capabilities}
@@ -137,6 +148,14 @@ def _what(node: Node, state: Execution) -> dict[str, Any]:
         "agent": own["asked"],
         "action": Action(type=action.type, url=action.url, tool=action.tool),
     }
+
+
+def _leave(node: Node, state: Execution) -> dict[str, Any]:
+    """Whether the tool has to ask first, and was allowed."""
+    assert isinstance(node.parameters, ToolParameters)
+    own = state.suggestions.get(node.id)
+    granted = own is not None and own["phase"] == "goes_on"
+    return {"ask_first": node.parameters.ask_first is not None, "granted": granted}
 
 
 _KINDS = {StepType.AGENT_EXECUTION: "agent", StepType.API_CALL: "api_call", StepType.TOOL_CALL: "tool"}
@@ -203,8 +222,8 @@ def _withdrawal(state: Execution, gate: str, record: Record) -> Outgoing:
 
 def _suggestion(node: Node, state: Execution, event: SuggestionMade, record: Record) -> Outgoing:
     """Once it is certain: who hears of it reads no fences."""
-    assert isinstance(node.parameters, AgentParameters) and node.parameters.suggestion is not None
-    told = event.model_dump(exclude={"n", "type", "attempt"})
+    rules = gate_of(node)
+    told = event.model_dump(exclude={"n", "type", "attempt", "call_id"})
     message = SuggestionCreated(
         event_id=derive(event.suggestion_id, "revision", event.revision),
         occurred_at=record.at,
@@ -213,8 +232,9 @@ def _suggestion(node: Node, state: Execution, event: SuggestionMade, record: Rec
         **tenant_of(state),
         **told,
         task_id=state.run_id(node.id),
-        approvers=node.parameters.suggestion.approvers,
-        message=node.parameters.suggestion.message,
+        approvers=rules.approvers,
+        message=rules.message,
+        revisable=node.type is StepType.AGENT_EXECUTION,
     )
     return Outgoing(Kind.FACT, topics.SUGGESTION_CREATED, state.execution_id, message)
 

@@ -91,7 +91,8 @@ class Execution:
     `handrail_contracts.steps.Turn` has them; `suggestions` is what has become of those that steps made (`suggestions.py`).
     `queues` are those that it still has to be admitted by, the one that it has asked first; `places` are those that it has
     asked, and whether it gives its place back while it waits. `requests` are the latest controls that counted, so that none
-    counts twice. `chosen` are the agents that answered for capabilities.
+    counts twice. `allowances` say of steps what they ask of budgets, and may use; `returned` is what the latest event has
+    given back. `chosen` are the agents that answered for capabilities.
     """
 
     execution_id: str
@@ -122,6 +123,9 @@ class Execution:
     parent: dict[str, Any] | None = None
     conversations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     suggestions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    allowances: dict[str, dict[str, Any]] = field(default_factory=dict)
+    returned: list[dict[str, Any]] = field(default_factory=list)
+    forgiven: dict[str, int] = field(default_factory=dict)
     queues: list[dict[str, Any]] = field(default_factory=list)
     places: dict[str, bool] = field(default_factory=dict)
     stubs: dict[str, Any] = field(default_factory=dict)
@@ -137,9 +141,11 @@ class Execution:
         return run_id(self.execution_id, step_id, *self._attempts_before(step_id), *part)
 
     def tries(self, step_id: str) -> int:
-        """Attempts of what is being tried now: neither those before a rewind nor those that led to a suggestion count."""
+        """Attempts of what is being tried now, without those before a rewind, those that led to a suggestion, and those that
+        stopped because they had used up what they were allowed (`forgiven`).
+        """
         attempt = self.steps[step_id].attempt - self.attempts.get(step_id, 0)
-        return int(attempt - self.suggestions.get(step_id, _NONE)["attempts"])
+        return int(attempt - self.suggestions.get(step_id, _NONE)["attempts"]) - self.forgiven.get(step_id, 0)
 
     def _attempts_before(self, step_id: str) -> Iterator[int]:
         if before := self.attempts.get(step_id):

@@ -130,8 +130,13 @@ def _rendered(decision: Decision, node: Node, *templates: Template) -> list[Any]
 
 
 def _begin_remote(decision: Decision, node: Node, agent: str, rendered: Any) -> None:
-    deadline = _deadline(decision, node)
-    _say_started(decision, node, waits_for="agent", agent=agent or None, input=rendered, deadline=deadline)
+    """An agent's attempt asks its budgets first, if there are any."""
+    budgets = decision.budgets_of(decision, agent) if node.type is StepType.AGENT_EXECUTION else ()
+    if budgets and node.id not in decision.state.stubs:
+        _say_started(decision, node, waits_for="budget", agent=agent or None, input=rendered, budgets=tuple(budgets))
+    else:
+        deadline = _deadline(decision, node)
+        _say_started(decision, node, waits_for="agent", agent=agent or None, input=rendered, deadline=deadline)
 
 
 def _deadline(decision: Decision, node: Node) -> datetime | None:
@@ -163,6 +168,8 @@ def _begin_agent(decision: Decision, node: Node) -> None:
 
 def _begin_tool(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, ToolParameters)
+    if begin_again(decision, node.id, _deadline(decision, node)):
+        return
     [arguments] = _rendered(decision, node, node.parameters.arguments)
     if not isinstance(arguments, dict):
         raise ExpressionError(f"a tool's arguments are an object, not {type(arguments).__name__}", "", None)

@@ -2,6 +2,9 @@
 
 The step waits meanwhile. What it does next is in `Execution.suggestions`: `waits` for people, `revises` (its agent was asked
 again) or `acts` (what was approved is carried out), each of the last two with a run id of its own.
+
+A call of a tool that asks first is a suggestion, too, but the attempt that wanted it goes on where it stood: `goes_on` is the
+same run, and finds the call granted, or refused in place of a result.
 """
 
 from typing import Any
@@ -14,10 +17,11 @@ from handrail_contracts.execution_events import (
     StepStarted,
     SuggestionApproved,
     SuggestionMade,
+    SuggestionRefused,
     SuggestionSentBack,
 )
 from handrail_contracts.steps import AgentExecuted
-from handrail_graph import AgentParameters, SuggestionRules
+from handrail_graph import AgentParameters, Node, SuggestionRules, ToolParameters
 from pydantic import ValidationError
 
 from handrail_scheduler.decision import Decision
@@ -25,12 +29,25 @@ from handrail_scheduler.ending import attempt_failed, fail
 from handrail_scheduler.identifiers import suggestion_id
 from handrail_scheduler.state import Execution, Status
 
+_HEARD = SuggestionRules(on_timeout="reject", on_reject="continue")
+"""Of calls in a conversation whose step says nothing of people: the model hears what they have decided."""
+BEGINS = ("revises", "acts", "goes_on")
 RESULTS = {"email": "email_sent", "webhook": "webhook_called", "tool": "tool_called"}
 
 
 def rules_of(decision: Decision, step_id: str) -> SuggestionRules | None:
+    """Of a step that suggests."""
     parameters = decision.graph.nodes[step_id].parameters
     return parameters.suggestion if isinstance(parameters, AgentParameters) else None
+
+
+def gate_of(node: Node) -> SuggestionRules:
+    """Who decides on what the step suggests, or on a call that it wants to make."""
+    match node.parameters:
+        case AgentParameters(suggestion=rules) | ToolParameters(ask_first=rules) if rules is not None:
+            return rules
+        case _:
+            return _HEARD
 
 
 def schema_of(rules: SuggestionRules) -> JsonObject:
@@ -86,13 +103,37 @@ def _read(message: AgentExecuted, rules: SuggestionRules) -> Suggestion | str:
     return found
 
 
+def call_suggested(decision: Decision, message: AgentExecuted) -> None:
+    """The attempt wants to call a tool that asks first."""
+    known, rules = decision.state.suggestions.get(message.step_id), gate_of(decision.graph.nodes[message.step_id])
+    again = known is not None and known["phase"] == "revises"
+    try:
+        found = Suggestion.model_validate(message.output)
+    except ValidationError as error:
+        told = f"{message.agent} was to say what it wants to call, but {': '.join(first_mistake(error))}"
+        attempt_failed(decision, message.step_id, ErrorInfo(code="AGENT_ERROR", message=told))
+        return
+    timeout = rules.timeout_seconds
+    decision.say(
+        SuggestionMade,
+        step_id=message.step_id,
+        attempt=message.attempt,
+        suggestion_id=known["id"] if known and again else suggestion_id(message.run_id, message.attempt),
+        revision=known["revision"] + 1 if known and again else 1,
+        agent=message.agent,
+        **found.model_dump(),
+        deadline=None if timeout is None or again else utc(decision.now + timeout),
+        call_id=message.call_id,
+    )
+
+
 def sent_back(decision: Decision, message: SuggestionRevisionRequested) -> None:
     """A person's comment, if it is about the suggestion as it is and the agent may try again."""
     own = decision.state.suggestions.get(message.step_id)
     if own is None or own["id"] != message.suggestion_id or own["phase"] != "waits":
         return
-    rules = rules_of(decision, message.step_id)
-    if rules is None or own["revision"] != message.revision or message.revision > rules.max_revisions:
+    rules = gate_of(decision.graph.nodes[message.step_id])
+    if own["revision"] != message.revision or message.revision > rules.max_revisions:
         return
     decision.say(
         SuggestionSentBack,
@@ -115,22 +156,24 @@ def owed(state: Execution) -> list[str]:
     return [
         step_id
         for step_id, own in state.suggestions.items()
-        if own["phase"] in ("revises", "acts") and state.steps[step_id].waits_for == "suggestion"
+        if own["phase"] in BEGINS and state.steps[step_id].waits_for == "suggestion"
     ]
 
 
 def decided(decision: Decision, message: ApprovalDecided) -> None:
     """What people have decided, also while the agent still revises what they saw."""
     step_id, own = message.step_id, decision.state.suggestions[message.step_id]
-    rules = rules_of(decision, step_id)
-    if rules is None or own["id"] != message.approval_id or own["phase"] not in ("waits", "revises"):
+    if own["id"] != message.approval_id or own["phase"] not in ("waits", "revises"):
         return
+    rules = gate_of(decision.graph.nodes[step_id])
     if message.decision == "approved":
         _approved(decision, rules, own, message)
     elif message.decision == "expired" and rules.on_timeout == "fail":
         fail(
             decision, step_id, ErrorInfo(code="TIMEOUT", message="nobody decided on the suggestion before its deadline")
         )
+    elif own["call_id"] and rules.on_reject != "fail":
+        _refused(decision, own, message)
     elif rules.on_reject == "continue":
         decision.complete(step_id, _output(own, "rejected", message.decided_by, message.comment))
     else:
@@ -152,10 +195,20 @@ def _approved(decision: Decision, rules: SuggestionRules, own: dict[str, Any], m
         comment=message.comment,
     )
     rule = rules.actions.get(action)
-    if rule is None or rule.type == "none":
+    if own["call_id"]:
+        _begin(decision, message.step_id)
+    elif rule is None or rule.type == "none":
         decision.complete(message.step_id, _output(own, "approved", message.decided_by, message.comment))
     else:
         _begin(decision, message.step_id)
+
+
+def _refused(decision: Decision, own: dict[str, Any], message: ApprovalDecided) -> None:
+    why = message.comment if message.decision == "rejected" else "nobody decided in time"
+    decision.say(
+        SuggestionRefused, step_id=message.step_id, suggestion_id=own["id"], by=message.decided_by, comment=why
+    )
+    _begin(decision, message.step_id)
 
 
 def acted(decision: Decision, rules: SuggestionRules, message: AgentExecuted) -> None:
@@ -192,18 +245,20 @@ def _output(own: dict[str, Any], decision: str, by: str, comment: str) -> JsonOb
 def begin_again(decision: Decision, step_id: str, deadline: Any) -> bool:
     """Whether the step begins with what its suggestion has come to: a revision, or the action."""
     own = decision.state.suggestions.get(step_id)
-    if own is None or own["phase"] not in ("revises", "acts"):
+    if own is None or own["phase"] not in BEGINS:
         return False
     state = decision.state
+    budgets = decision.budgets_of(decision, own["asked"]) if own["phase"] != "acts" else ()
     decision.say(
         StepStarted,
         step_id=step_id,
         step_type=decision.graph.nodes[step_id].type.value,
         run_id=state.run_id(step_id),
         attempt=state.steps[step_id].attempt + 1,
-        waits_for="agent",
+        waits_for="budget" if budgets else "agent",
         agent=own["asked"],
         input=own["input"],
-        deadline=deadline,
+        budgets=tuple(budgets),
+        deadline=None if budgets else deadline,
     )
     return True

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from typing import Any
 
 from handrail_graph.dialects import definition, dependencies, steps, tasks
-from handrail_graph.dialects.common import document_trigger
+from handrail_graph.dialects.common import document_budget, document_trigger
 from handrail_graph.graph import Graph, StepType, TriggerParameters
 from handrail_graph.parameters import read_trigger
 from handrail_graph.problems import DefinitionError, Problem, Problems
@@ -31,7 +32,10 @@ def compile_workflow(document: Mapping[str, Any], *, known_agents: Container[str
     _check_bounds(document)
     for _, recognises, compile_document in DIALECTS:
         if recognises(document):
-            return compile_document(document, known_agents)
+            graph, problems = compile_document(document, known_agents), Problems()
+            budget = document_budget(document, problems)
+            problems.raise_if_any()
+            return graph if budget is None else replace(graph, budget=budget)
     raise DefinitionError((_unknown_dialect(document),))
 
 

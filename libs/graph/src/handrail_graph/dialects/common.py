@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from handrail_contracts.budgets import DIMENSIONS, Limits
+
 from handrail_graph.build import MAX_STEPS
 from handrail_graph.graph import Concurrency, TriggerParameters
 from handrail_graph.parameters import read_trigger
@@ -33,7 +35,7 @@ def items(document: Mapping[str, Any], field: str, missing: str, problems: Probl
     return raw
 
 
-SHOWN = ("id", "category", "tags", "canvas", "trigger", "concurrency")
+SHOWN = ("id", "category", "tags", "canvas", "trigger", "concurrency", "budget")
 """Fields of a document that every dialect takes."""
 
 
@@ -49,6 +51,21 @@ def document_trigger(document: Mapping[str, Any], problems: Problems) -> Trigger
     if given["kind"] == "event" and "event" not in given and _ID.fullmatch(str(given.get("condition", ""))):
         given["event"] = given.pop("condition")
     return read_trigger(given, "trigger.", problems)
+
+
+def document_budget(document: Mapping[str, Any], problems: Problems) -> Limits | None:
+    """`budget: {tokens, cost_usd, calls, seconds}`: what the agents of one execution may use together."""
+    raw = problems.mapping(document, "budget", "")
+    if not raw:
+        return None
+    problems.unknown_fields(raw, DIMENSIONS, "budget")
+    whole = ("tokens", "calls")
+    given = {
+        name: problems.number(raw, name, "budget.", least=0, most=1e15, whole=name in whole)
+        for name in DIMENSIONS
+        if name in raw
+    }
+    return Limits.model_validate(given)
 
 
 def document_concurrency(document: Mapping[str, Any], problems: Problems) -> Concurrency | None:

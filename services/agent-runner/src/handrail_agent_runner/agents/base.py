@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from handrail_contracts.approvals import Suggestion
 from handrail_contracts.envelope import ErrorInfo, JsonObject
 from handrail_contracts.steps import ModelCall, StepRequested
 
@@ -31,6 +32,14 @@ class AgentFailure(Exception):
     def __init__(self, code: str, message: str, *, retryable: bool) -> None:
         super().__init__(message)
         self.info = ErrorInfo(code=code, message=message[:2000], retryable=retryable)
+
+
+class Suggests(Exception):
+    """The attempt ends here until a person has decided: on a call of a tool that asks first."""
+
+    def __init__(self, suggestion: Suggestion, call_id: str) -> None:
+        super().__init__(suggestion.action)
+        self.suggestion, self.call_id = suggestion, call_id
 
 
 def refused(status: int, message: str) -> AgentFailure:

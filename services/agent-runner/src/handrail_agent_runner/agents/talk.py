@@ -1,16 +1,19 @@
 """One attempt of an agent that is a language model: asks, calls tools, asks again, until there is an answer."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from handrail_contracts.agents import LlmConfig
+from handrail_contracts.approvals import Suggestion
+from handrail_contracts.envelope import JsonObject
 from handrail_contracts.ids import derive
 from handrail_contracts.steps import ModelCall, StepRequested, ToolAsked, ToolResult
 from jsonschema import Draft202012Validator
 
-from handrail_agent_runner.agents.base import AgentFailure, Progress
+from handrail_agent_runner.agents.base import AgentFailure, Progress, Suggests
 from handrail_agent_runner.agents.messages import arguments_of, conversation_of, corrections, heard, message_of, written
 from handrail_agent_runner.agents.words import Words
 from handrail_agent_runner.conversation import Conversation
@@ -54,6 +57,7 @@ class Talk:
         self._agent, self._config, self._tools, self._ask = agent, config, tools, ask
         self._request, self._progress, self._limit = request, progress, limit
         self._conversation = progress.conversation or Conversation(request)
+        self._began, self._told_calls = time.monotonic(), list[ModelCall]()
         self._schema = request.answer_schema or config.output_schema
         self._form = None if self._schema is None else Draft202012Validator(self._schema)
 
@@ -70,6 +74,7 @@ class Talk:
             messages += [response, ModelRequest(parts=parts, instructions=instructions)]
         most, chances = self._request.max_iterations or self._config.max_iterations, CORRECTIONS
         for _ in range(len(conversation.turns), most):
+            self._check_allowance()
             words = Words(self._progress, conversation)
             response = await self._ask(messages, parameters, words, self._progress.model_calls)
             calls, final = response.tool_calls, self._final(response)
@@ -90,6 +95,24 @@ class Talk:
             messages += [response, ModelRequest(parts=parts, instructions=instructions)]
         message = f"agent {self._agent} asked its model {most} times and came to no end"
         raise AgentFailure("AGENT_ERROR", f"{message}; raise max_iterations if it needs more", retryable=False)
+
+    def _check_allowance(self) -> None:
+        """Before each call of a model. What was used by then is for the attempt's budgets to know, and so is what is left."""
+        allowance = self._request.allowance
+        if allowance is None:
+            return
+        calls = [*self._told_calls, *self._progress.model_calls]
+        used = {
+            "tokens": sum(call.input_tokens + call.output_tokens for call in calls),
+            "cost_usd": sum(call.cost_usd or 0 for call in calls),
+            "calls": len(calls),
+            "seconds": time.monotonic() - self._began,
+        }
+        for name, amount in used.items():
+            allowed = getattr(allowance, name)
+            if allowed is not None and amount >= allowed:
+                message = f"agent {self._agent} has used the {allowed:g} {name} that this attempt was allowed"
+                raise AgentFailure("BUDGET_SPENT", message, retryable=False)
 
     # --- the answer -------------------------------------------------------------------------------------------------
 
@@ -133,7 +156,9 @@ class Talk:
         for call in response.tool_calls:
             tool = self._tools.get(call.tool_name)
             repeatable = tool is None or tool.repeatable
-            asked.append(ToolAsked(call_id=call.tool_call_id, tool=call.tool_name, repeatable=repeatable))
+            ask = tool is not None and (tool.ask_first or call.tool_name in self._config.ask_first)
+            asked.append(ToolAsked(call_id=call.tool_call_id, tool=call.tool_name, repeatable=repeatable, ask=ask))
+        self._told_calls += self._progress.model_calls
         await self._conversation.asked(written(response), tuple(asked), self._progress.model_calls)
         if self._conversation.weight > MOST_BYTES:
             message = f"the conversation of agent {self._agent} holds more than {MOST_BYTES} bytes of tool results"
@@ -147,25 +172,30 @@ class Talk:
             if await conversation.outcome_is_unknown(number, asked):
                 arguments = calls[asked.call_id].args_as_json_str()
                 raise outcome_unknown(f"agent {self._agent}", f"a call of {asked.tool}", arguments)
-        open_calls = [calls[asked.call_id] for asked in conversation.turns[number].open()]
-        await asyncio.gather(*(self._use(number, call) for call in open_calls))
+        ready = [asked for asked in conversation.turns[number].open() if not asked.ask or asked.granted is not None]
+        await asyncio.gather(*(self._use(number, asked, calls[asked.call_id]) for asked in ready))
+        for asked in conversation.turns[number].open():
+            raise Suggests(_wish(asked, calls[asked.call_id], response.text or ""), asked.call_id)
         return [heard(calls[result.call_id], result) for result in conversation.turns[number].results]
 
-    async def _use(self, number: int, call: "ToolCallPart") -> None:
+    async def _use(self, number: int, asked: ToolAsked, call: "ToolCallPart") -> None:
         """A mistake of the model's own is told to it, so that it can do better."""
         name, call_id = call.tool_name, call.tool_call_id
-        self._progress("tool_call", {"id": call_id, "tool": name, "arguments": call.args_as_json_str()[:TOLD_BYTES]})
+        told = call.args_as_json_str() if asked.granted is None else orjson.dumps(asked.granted).decode()
+        self._progress("tool_call", {"id": call_id, "tool": name, "arguments": told[:TOLD_BYTES]})
+        if asked.granted is not None:
+            await self._conversation.begins(number, asked)
         try:
-            content = await self._call(number, call)
-            told = {"result": self._checked(content)}
+            content = await self._call(number, call, asked.granted)
+            outcome = {"result": self._checked(content)}
             result = ToolResult(call_id=call_id, content=content)
         except Exception as error:
-            told = {"error": f"{error}"[:1000] or type(error).__name__}
-            result = ToolResult(call_id=call_id, **told)
-        self._progress("tool_result", {"id": call_id, "tool": name, **told})
+            outcome = {"error": f"{error}"[:1000] or type(error).__name__}
+            result = ToolResult(call_id=call_id, **outcome)
+        self._progress("tool_result", {"id": call_id, "tool": name, **outcome})
         await self._conversation.gave(number, result)
 
-    async def _call(self, number: int, call: "ToolCallPart") -> Any:
+    async def _call(self, number: int, call: "ToolCallPart", granted: JsonObject | None) -> Any:
         tool = self._tools.get(call.tool_name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
@@ -173,7 +203,7 @@ class Talk:
             raise AgentFailure("TOOL_ERROR", message, retryable=False)
         key = derive(self._request.run_id, number, call.tool_call_id)
         keyed = self._request.model_copy(update={"run_id": key})
-        return await tool.call(arguments_of(call), keyed, self._progress)
+        return await tool.call(arguments_of(call) if granted is None else granted, keyed, self._progress)
 
     def _checked(self, content: Any) -> str:
         """What is told of a result. Raises `AgentFailure` if it is too large."""
@@ -181,3 +211,12 @@ class Talk:
         if len(text) > self._limit:
             raise AgentFailure("TOOL_ERROR", f"the result has more than {self._limit} bytes", retryable=False)
         return text[:TOLD_BYTES]
+
+
+def _wish(asked: ToolAsked, call: "ToolCallPart", words: str) -> Suggestion:
+    """What a person is asked to allow. Arguments that are no object are told as what they are, and can't be called with."""
+    try:
+        arguments = arguments_of(call)
+    except ValueError:
+        arguments = {"arguments": call.args_as_json_str()}
+    return Suggestion(action=asked.tool, reasoning=words[:10_000], confidence=0, suggested_data=arguments)

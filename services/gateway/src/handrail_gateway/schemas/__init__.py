@@ -21,6 +21,7 @@ from handrail_gateway.schemas.base import (
     Request,
     StepError,
 )
+from handrail_gateway.schemas.budgets import Budget, BudgetPage, BudgetRequest
 from handrail_gateway.schemas.builder import (
     Canvas,
     CanvasEdge,
@@ -163,6 +164,9 @@ __all__ = [
     "ApprovalSummary",
     "ApproveRequest",
     "Attempt",
+    "Budget",
+    "BudgetPage",
+    "BudgetRequest",
     "BulkAction",
     "BulkAnswer",
     "BulkRefusal",
