@@ -42,7 +42,7 @@ class Platform:
 
 @asynccontextmanager
 async def platform_in(folder: Path, **cluster_options: Any) -> AsyncIterator[Platform]:
-    """Broker, database, agents and services of its own; the options are those of `ServiceCluster`."""
+    """Broker, database, agents and services of its own; the options are those of `ServiceCluster`, and more `agents`."""
     broker, database = EmbeddedBroker(folder / "kafka"), EmbeddedDatabase(folder / "postgres")
     broker.start()
     database.start()
@@ -55,7 +55,7 @@ async def platform_in(folder: Path, **cluster_options: Any) -> AsyncIterator[Pla
     mails, smtp = free_port(), f"smtp://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "handrail.offline_mail", "--port", str(mails), "--smtp", smtp]
     mail = Process("offline-mail", command, folder / "offline-mail.log")
-    env = _env(folder, port) | {
+    env = _env(folder, port, cluster_options.pop("agents", [])) | {
         "HANDRAIL_OFFLINE_MODEL_URL": f"http://127.0.0.1:{models}/v1",
         "HANDRAIL_SMTP_URL": smtp,
     }
@@ -85,14 +85,14 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
         yield platform
 
 
-def _env(folder: Path, port: int) -> dict[str, str]:
+def _env(folder: Path, port: int, more: list[dict[str, Any]]) -> dict[str, str]:
     listed = folder / "agents.json"
     names = ("echo", "slow:50", "slow:2000", "flaky:1", "big:5000000", "fail:400", "hang")
     url = f"http://127.0.0.1:{port}"
     config = {"url": url, "breaker": False}  # they fail because they were told to: nobody is to be spared
     agents: list[dict[str, Any]] = [{"agent": name, "kind": "http", "config": config} for name in names]
     noop = {"entry_point": "handrail_agent_runner.builtin:noop"}
-    listed.write_text(json.dumps([*agents, {"agent": "noop", "kind": "python", "config": noop}]))
+    listed.write_text(json.dumps([*agents, *more, {"agent": "noop", "kind": "python", "config": noop}]))
     return {
         "HANDRAIL_AGENTS_FILE": str(listed),
         "HANDRAIL_AUTH_JWKS_FILE": str(ensure_keys(folder / "auth")),

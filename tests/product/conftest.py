@@ -1,6 +1,8 @@
 """The product over HTTP, as its users meet it: all five services, a real broker, a real database."""
 
 import asyncio
+import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +17,29 @@ from handrail.tokens import mint
 
 Json = dict[str, Any]
 ENDED = ("completed", "failed", "cancelled", "timeout")
+
+
+PLANTED_TOKEN = "tools-planted-4711-nobody-may-see-this"
+"""In the runner's environment, for servers of tools on this machine."""
+TOOLS_ENV = {
+    "PLANTED_TOOLS_TOKEN": PLANTED_TOKEN,
+    "HANDRAIL_MCP_SECRETS": json.dumps({"PLANTED_TOOLS_TOKEN": "127.0.0.1"}),
+}
+
+
+LOCAL_TOOLS = ("moody", "whoami")
+"""Everybody's, so their names must not be words that tests of drafted workflows are about."""
+
+
+def local_tools(folder: Path) -> Json:
+    """A server that the operator's file names."""
+    command = ["env", f"PYTHONPATH={Path(__file__).parents[1]}", sys.executable, "-m", "support.mcp_server"]
+    config = {
+        "transport": "stdio",
+        "command": [*command, "--journal", str(folder / "local.jsonl"), "--only", *LOCAL_TOOLS],
+    }
+    env = {"TOOLS_KEY": "PLANTED_TOOLS_TOKEN"}
+    return {"agent": "mcp/local", "kind": "mcp", "description": "The operator's own", "config": {**config, "env": env}}
 
 
 def agent(step_id: str, *following: str, does: str = "echo", **options: Any) -> Json:
@@ -114,7 +139,7 @@ async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
 @asynccontextmanager
 async def product_in(folder: Path, **env: str) -> AsyncIterator[Api]:
     """A platform of its own, and a client of it; none of its services may have fallen by the end."""
-    async with platform_in(folder, env=env) as platform:
+    async with platform_in(folder, agents=[local_tools(folder)], env=TOOLS_ENV | env) as platform:
         token = mint(folder / "auth", user="ada", organization="acme", project="p", ttl=36_000)
         headers = {"Authorization": f"Bearer {token}"}
         base = platform.cluster.url("gateway") + "/api/v1"

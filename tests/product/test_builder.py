@@ -78,7 +78,6 @@ async def test_forms_can_be_drawn(api: Api) -> None:
     types = await api.get("/workflows/step-types")
     assert len(types["step_types"]) == 13
     assert types["step_types"]["human_approval"]["properties"]["on_reject"]["enum"] == ["fail", "continue"]
-    assert (await api.get("/workflows/resources/mcps"))["items"] == []
     assert "echo" in {found["agent"] for found in (await api.get("/workflows/resources/agents"))["items"]}
 
 

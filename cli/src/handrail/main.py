@@ -2,7 +2,21 @@
 
 import typer
 
-from handrail.commands import audit, bench, debug, demo, dlq, doctor, generate, publish, replay, shadow, templates, up
+from handrail.commands import (
+    audit,
+    bench,
+    debug,
+    demo,
+    dlq,
+    doctor,
+    generate,
+    mcp,
+    publish,
+    replay,
+    shadow,
+    templates,
+    up,
+)
 
 app = typer.Typer(
     name="handrail",
@@ -23,6 +37,7 @@ app.command()(replay.replay)
 app.command()(publish.publish)
 app.command()(generate.generate)
 app.command()(debug.debug)
+app.command()(mcp.mcp)
 app.command()(shadow.shadow)
 app.add_typer(templates.app, name="templates")
 app.add_typer(audit.app, name="audit")

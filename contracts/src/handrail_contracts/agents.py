@@ -33,7 +33,7 @@ class LlmConfig(BaseModel):
     api_key_env: str | None = Field(None, description="the runner's environment variable that holds the key")
     instructions: str = ""
     output_schema: JsonObject | None = Field(None, description="JSON Schema of the answer; text without one")
-    tools: list[str] = Field([], description="native tools that it may call")
+    tools: list[str] = Field([], description="tools that it may call: native ones, and `server:tool`")
     ask_first: list[str] = Field([], description="those of its tools that a person has to allow, call by call")
     max_iterations: int = Field(10, ge=1, le=100, description="model calls in one attempt")
     timeout_seconds: float = Field(120.0, gt=0, description="of one model call")
@@ -79,3 +79,31 @@ class A2aConfig(BaseModel):
         if name is not None and name.upper().startswith("HANDRAIL_"):
             raise ValueError("the platform's own settings are sent to nobody")
         return name
+
+
+class McpServerConfig(BaseModel):
+    """`config` of a registration of the kind `mcp`: a server of tools. Secrets are named here, never said."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    transport: Literal["http", "stdio"] = "http"
+    url: str | None = Field(None, max_length=2000, description="its streamable HTTP endpoint")
+    token_env: str | None = Field(None, description="the runner's environment variable that holds its bearer token")
+    headers_env: dict[str, str] = Field({}, description="headers, by the runner's variable that holds their value")
+    command: list[str] = Field([], description="starts it; only from the operator's file")
+    env: dict[str, str] = Field({}, description="the command's variables, by the runner's that holds their value")
+    timeout_seconds: float = Field(60.0, gt=0, le=3600, description="of one call")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "McpServerConfig":
+        if self.transport == "http" and not (self.url or "").startswith(("http://", "https://")):
+            raise ValueError("a server needs `url`, beginning with http:// or https://")
+        if "@" in (self.url or "").partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "`url` must not hold a name and password: name the variable that holds them in `headers_env`"
+            )
+        if self.transport == "http" and (self.command or self.env):
+            raise ValueError("`command` and `env` are for the transport `stdio`")
+        if self.transport == "stdio" and (self.url or self.token_env or self.headers_env):
+            raise ValueError("`url`, `token_env` and `headers_env` are for the transport `http`")
+        return self

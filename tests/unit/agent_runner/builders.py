@@ -11,8 +11,10 @@ import orjson
 from aiokafka import ConsumerRecord, TopicPartition
 from handrail_agent_runner.breakers import Breakers
 from handrail_agent_runner.choosing import Choosing
+from handrail_agent_runner.mcp.servers import Servers
 from handrail_agent_runner.registry import Registry
 from handrail_agent_runner.runner import Runner
+from handrail_agent_runner.tools import Toolbox
 from handrail_contracts import topics
 from handrail_contracts.codec import encode
 from handrail_contracts.journal import Stamp
@@ -48,6 +50,11 @@ def registered(agent: str, kind: str = "python", **config: Any) -> AgentRegister
     return AgentRegistered.model_validate(
         {"event_id": f"reg-{agent}", "occurred_at": WHEN, "agent": agent, "kind": kind, "config": config}
     )
+
+
+def toolbox(settings: Settings = SETTINGS) -> Toolbox:
+    """Without servers."""
+    return Toolbox(settings, Servers(settings, lambda message: None))
 
 
 def function(agent: str, name: str) -> AgentRegistered:

@@ -9,11 +9,11 @@ from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.agents.llm import make_llm_agent
 from handrail_agent_runner.conversation import Conversation, Found, Overtaken
-from handrail_agent_runner.tools import Tool, Toolbox
+from handrail_agent_runner.tools import Tool
 from handrail_contracts.envelope import utc
 from handrail_contracts.steps import AgentAdvanced, StepProgressed, StepRequested, ToolAsked, ToolResult
 from handrail_runtime.settings import Settings
-from unit.agent_runner.builders import registered, request
+from unit.agent_runner.builders import registered, request, toolbox
 from unit.agent_runner.test_llm_agent import Models, serving
 
 Json = dict[str, Any]
@@ -106,9 +106,9 @@ class Charging:
 
 async def run(models: Models, log: Log, charging: Charging, wish: StepRequested) -> tuple[Any, list[tuple[str, Json]]]:
     settings = Settings(offline_model_url=f"{models.url}/v1")
-    toolbox = Toolbox(settings)
-    toolbox._made["charge"] = Tool("Charges.", {"type": "object"}, False, charging)
-    agent = make_llm_agent(registered("writer", "llm", model="offline:m", tools=["charge"]), settings, toolbox)
+    tools = toolbox(settings)
+    tools._made["charge"] = Tool("Charges.", {"type": "object"}, False, charging)
+    agent = make_llm_agent(registered("writer", "llm", model="offline:m", tools=["charge"]), settings, tools)
     told: list[tuple[str, Json]] = []
     try:
         progress = Progress(lambda kind, data: told.append((kind, data)), taken_over(log, wish))

@@ -14,10 +14,9 @@ from handrail.offline_model import application
 from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.agents.llm import make_llm_agent
-from handrail_agent_runner.tools import Toolbox
 from handrail_contracts.steps import ModelCall
 from handrail_runtime.settings import Settings
-from unit.agent_runner.builders import registered, request
+from unit.agent_runner.builders import registered, request, toolbox
 
 Json = dict[str, Any]
 FORM = {
@@ -47,7 +46,7 @@ class Models:
 
     async def run(self, given: Any = "hello", *, settings: Json | None = None, **config: Any) -> Any:
         whole = Settings(offline_model_url=f"{self.url}/v1", **(settings or {}))
-        agent = make_llm_agent(registered("writer", "llm", **{"model": "offline:m", **config}), whole, Toolbox(whole))
+        agent = make_llm_agent(registered("writer", "llm", **{"model": "offline:m", **config}), whole, toolbox(whole))
         progress = Progress(lambda kind, data: self.told.append((kind, data)))
         try:
             return await agent.execute(request(agent="writer", input=given), progress)
@@ -252,7 +251,7 @@ async def test_without_a_script_the_server_answers_by_rules() -> None:
 )
 def test_a_registration_that_cannot_work_says_why(config: Json, why: str) -> None:
     with pytest.raises(AgentFailure, match="(?s).*") as caught:
-        make_llm_agent(registered("writer", "llm", **config), Settings(), Toolbox(Settings()))
+        make_llm_agent(registered("writer", "llm", **config), Settings(), toolbox())
     assert why in caught.value.info.message
 
 

@@ -8,13 +8,13 @@ import support
 from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.native_tools import parse_csv
-from handrail_agent_runner.tools import Toolbox, parameters_schema
-from unit.agent_runner.builders import SETTINGS, request
+from handrail_agent_runner.tools import parameters_schema
+from unit.agent_runner.builders import request, toolbox
 
 
 async def call(tool: str, **arguments: Any) -> Any:
     wish = request(kind="tool", agent=tool, input=arguments)
-    return await Toolbox(SETTINGS).agent(tool).execute(wish, Progress(lambda kind, data: None))
+    return await toolbox().agent(tool).execute(wish, Progress(lambda kind, data: None))
 
 
 async def test_a_tool_is_called_by_the_names_of_its_parameters() -> None:
@@ -26,7 +26,7 @@ async def test_a_tool_is_called_by_the_names_of_its_parameters() -> None:
     ("tool", "arguments", "code", "told"),
     [
         ("word_cuont", {}, "TOOL_ERROR", "there is no tool 'word_cuont'; there are parse_csv, parse_json, word_count"),
-        ("files:read", {}, "TOOL_ERROR", "no tool server is registered"),
+        ("files:read", {}, "TOOL_ERROR", "there is no server 'files'; register it (PUT /api/v1/mcps/files)"),
         ("word_count", {}, "VALIDATION_ERROR", "missing a required argument: 'text'"),
         ("word_count", {"text": "a", "colour": 1}, "VALIDATION_ERROR", "unexpected keyword argument 'colour'"),
         ("word_count", {"text": [1]}, "VALIDATION_ERROR", "text: Input should be a valid string"),
@@ -46,7 +46,7 @@ async def test_what_a_tool_itself_raises_is_its_own_failure() -> None:
 
 async def test_what_may_be_called_again_is_known_and_its_key_is_the_runners(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(support.__path__[0]) / "extension"))
-    book, charge, count = [await Toolbox(SETTINGS).tool(name) for name in ("book", "charge", "word_count")]
+    book, charge, count = [await toolbox().tool(name, request()) for name in ("book", "charge", "word_count")]
     assert (book.repeatable, charge.repeatable, count.repeatable) == (True, False, True)
     assert list(book.parameters["properties"]) == book.parameters["required"] == ["room"]
     changed: list[tuple[str, ...]] = []

@@ -142,6 +142,7 @@ class World:
     issuer: Issuer = field(default_factory=Issuer)
     database: FakeDatabase = field(default_factory=FakeDatabase)
     producer: FakeProducer = field(default_factory=FakeProducer)
+    mcp_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.starts: list[FakeProducer] = []
@@ -149,7 +150,8 @@ class World:
         database: Any = self.database
         ends: Any = FakeEnds()
         positions, tail = Positions(database, 0.001), LiveTail(database, _no_broker)
-        self.gateway = Gateway(database, publisher, positions, ends, tail, ProgressLog(Settings()))
+        progress = ProgressLog(Settings())
+        self.gateway = Gateway(database, publisher, positions, ends, tail, progress, mcp_hosts=self.mcp_hosts)
         self.app = create_app(self.gateway, self.issuer.authenticator(), Health(), InFlight())
 
     async def _start(self) -> FakeProducer:

@@ -1,6 +1,9 @@
 """How commands speak to the gateway."""
 
+import math
 import os
+import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +14,7 @@ from handrail.commands.up import fail
 from handrail.stack import data_folder, read_running
 from handrail.tokens import mint
 
+TOKEN_SECONDS = 3600
 PATIENCE = 60.0
 
 Url = Annotated[str, typer.Option(help="The gateway; the one of --data-dir if not given.")]
@@ -18,17 +22,32 @@ Org = Annotated[str, typer.Option(help="Whose, for the development token.")]
 Project = Annotated[str, typer.Option(help="Of which project.")]
 
 
-def client(data_dir: Path | None, url: str, organization: str, project: str, user: str) -> httpx2.Client:
-    """With the token of HANDRAIL_TOKEN, or one of the development issuer of the data folder."""
-    folder = data_folder(data_dir)
-    running = read_running(folder)
+class Token(httpx2.Auth):
+    """The token of HANDRAIL_TOKEN, or one of the development issuer of the data folder, renewed before it expires."""
+
+    def __init__(self, folder: Path, organization: str, project: str, user: str) -> None:
+        self._folder, self._whose = folder, {"organization": organization, "project": project, "user": user}
+        self._token, self._until = os.environ.get("HANDRAIL_TOKEN", ""), math.inf
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        if not self._token or time.monotonic() > self._until:
+            self._token = mint(self._folder / "auth", ttl=TOKEN_SECONDS, **self._whose)
+            self._until = time.monotonic() + TOKEN_SECONDS / 2
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+def address(data_dir: Path | None, url: str) -> str:
+    """The API of --url, or of the stack that runs on the data folder."""
+    running = read_running(data_folder(data_dir))
     if not url and running is None:
         raise fail("no stack runs here, and no --url is given. Start one with `handrail up`.")
-    token = os.environ.get("HANDRAIL_TOKEN") or mint(
-        folder / "auth", user=user, organization=organization, project=project, ttl=3600
-    )
-    base = (url or (running.gateway if running is not None else "")).rstrip("/") + "/api/v1"
-    return httpx2.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE)
+    return (url or (running.gateway if running is not None else "")).rstrip("/") + "/api/v1"
+
+
+def client(data_dir: Path | None, url: str, organization: str, project: str, user: str) -> httpx2.Client:
+    token = Token(data_folder(data_dir), organization, project, user)
+    return httpx2.Client(base_url=address(data_dir, url), auth=token, timeout=PATIENCE)
 
 
 def call(

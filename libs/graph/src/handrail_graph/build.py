@@ -30,7 +30,7 @@ from handrail_graph.regions import check_compensations, regions_of
 
 MAX_STEPS = 5000
 TOOL = "tool/"
-"""What the names of native tools begin with among the known agents."""
+"""What the names of tools begin with among the known agents."""
 RETRY_FIELDS = ("max_attempts", "backoff_seconds", "multiplier", "max_backoff_seconds", "jitter")
 
 
@@ -141,12 +141,19 @@ def _check_agents(drafts: list[Draft], known: Container[str] | None, problems: P
             problems.add(draft.agent_path, "unknown_agent", f"there is no agent {shown(parameters.agent)}{hint}")
         if isinstance(parameters, AgentParameters) and parameters.capabilities and isinstance(known, Mapping):
             _check_capabilities(parameters.capabilities, draft.agent_path, known, problems)
-        if isinstance(parameters, ToolParameters) and parameters.tool and ":" not in parameters.tool:
-            tools = [name.removeprefix(TOOL) for name in names if str(name).startswith(TOOL)]
-            if parameters.tool not in tools:
-                hint = closest(parameters.tool, tools) or f"; there are {', '.join(sorted(tools)) or 'none'}"
-                where = draft.parameters_path or draft.path
-                problems.add(where, "unknown_tool", f"there is no tool {shown(parameters.tool)}{hint}")
+        if isinstance(parameters, ToolParameters) and parameters.tool:
+            _check_tool(draft, parameters.tool, names, problems)
+
+
+def _check_tool(draft: Draft, tool: str, names: Iterable[str], problems: Problems) -> None:
+    """Of a server that nobody knows yet anything may be named: it may be registered later."""
+    server = tool.partition(":")[0] if ":" in tool else ""
+    known = [name.removeprefix(TOOL) for name in names if str(name).startswith(TOOL)]
+    tools = [name for name in known if name.startswith(f"{server}:")] if server else [n for n in known if ":" not in n]
+    if tool in tools or (server and not tools):
+        return
+    hint = closest(tool, tools) or f"; there are {', '.join(sorted(tools)) or 'none'}"
+    problems.add(draft.parameters_path or draft.path, "unknown_tool", f"there is no tool {shown(tool)}{hint}")
 
 
 def _check_capabilities(

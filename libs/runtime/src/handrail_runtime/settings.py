@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     breaker_pause_seconds: float = Field(10.0, gt=0)
     breaker_max_pause_seconds: float = Field(300.0, gt=0)
     offline_model_url: str = "http://127.0.0.1:8005/v1"
+    mcp_secrets: dict[str, str] = {}
     smtp_url: str = "smtp://127.0.0.1:8025"
     smtp_password_env: str = "SMTP_PASSWORD"
     mail_from: str = "Handrail <support@handrail.example>"
@@ -41,6 +42,7 @@ class Settings(BaseSettings):
     generator_timeout_seconds: float = Field(120.0, gt=0)
 
     webhook_key: str = ""
+    mcp_hosts: str = ""
     max_pending: int = Field(100_000, ge=1)
     busy_alone: int = Field(512, ge=1)
     tenant_concurrency: int = Field(0, ge=0)

@@ -6,17 +6,15 @@ import time
 import structlog
 from aiokafka.errors import KafkaError
 from handrail_contracts import topics
-from handrail_contracts.codec import cloud_event_headers, encode
 from handrail_contracts.steps import AgentRegistered
 from handrail_runtime.errors import Fenced, Unavailable
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 from handrail_runtime.tables import TopicTable
-from handrail_runtime.writer import Parcel, Writer, deliver
 
+from handrail_agent_runner.announcing import Announcements, announce
 from handrail_agent_runner.breakers import Breakers
 from handrail_agent_runner.choosing import Choosing
-from handrail_agent_runner.conversation import SOURCE
 from handrail_agent_runner.heartbeat import Heartbeat
 from handrail_agent_runner.registry import AgentsFileError, Registry, agents_of_file
 from handrail_agent_runner.runner import Runner
@@ -29,7 +27,8 @@ FOLLOW_SECONDS = 0.2
 
 
 async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
-    registry = Registry(settings)
+    announcements = Announcements(settings)
+    registry = Registry(settings, announcements.put)
     breakers = Breakers(registry, settings)
     choosing = Choosing(registry.able, breakers.rank)
     heartbeat = Heartbeat(settings, PORT, health, registry, breakers, choosing)
@@ -37,7 +36,8 @@ async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
     beside: list[asyncio.Task[None]] = []
     try:
         await _until_registered(settings, registry, table, health, stop)
-        beside.append(asyncio.create_task(_follow(table), name="agents"))
+        beside.append(asyncio.create_task(announcements.run(), name="announcements"))
+        beside.append(asyncio.create_task(_follow(table, registry), name="agents"))
         beside.append(asyncio.create_task(heartbeat.run(), name="heartbeat"))
         while not stop.is_set():
             runner = Runner(settings, health, registry, breakers, choosing)
@@ -53,6 +53,7 @@ async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
+        await registry.servers.close()
         await table.close()
         await heartbeat.close()
 
@@ -75,32 +76,27 @@ async def _until_registered(
 async def _register_own(settings: Settings, registry: Registry) -> None:
     """Publishes the agents of the file and the native tools that are not registered as they are, so that all know them."""
     now = time.time()
-    entries = native_tools(now) + ([] if settings.agents_file is None else agents_of_file(settings.agents_file, now))
+    entries = native_tools(now)
+    if settings.agents_file is not None:
+        entries += registry.own(agents_of_file(settings.agents_file, now))
     unknown = [entry for entry in entries if _event_id(registry.registered(entry.agent)) != entry.event_id]
-    if not unknown:
-        return
-    parcels = [
-        Parcel(topics.AGENT_REGISTERED, entry.agent, encode(entry), cloud_event_headers(entry, SOURCE), 0)
-        for entry in unknown
-    ]
-    writer = await Writer.start(settings, "handrail-agent-runner-registration")
-    try:
-        await deliver(writer, parcels, settings.send_timeout_seconds)
-    finally:
-        await writer.stop()
+    if unknown:
+        await announce(settings, unknown)
     for entry in unknown:
         registry.add(entry)
+    registry.servers.discover()
 
 
 def _event_id(registered: AgentRegistered | None) -> str | None:
     return registered.event_id if registered else None
 
 
-async def _follow(table: TopicTable) -> None:
+async def _follow(table: TopicTable, registry: Registry) -> None:
     """New registrations, soon after they were made."""
     while True:
         await asyncio.sleep(FOLLOW_SECONDS)
         try:
             await table.catch_up()
+            registry.servers.discover()
         except Exception as error:
             log.warning("agents_not_followed", error=str(error) or repr(error))

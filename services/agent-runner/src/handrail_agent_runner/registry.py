@@ -19,6 +19,7 @@ from handrail_agent_runner.agents import MAKERS, Agent, AgentFailure, Maker
 from handrail_agent_runner.agents.actions import Actions
 from handrail_agent_runner.agents.api_call import ApiCall
 from handrail_agent_runner.agents.llm import make_llm_agent
+from handrail_agent_runner.mcp.servers import Announce, Servers
 from handrail_agent_runner.tools import AskFirst, Toolbox
 
 T = TypeVar("T")
@@ -33,8 +34,9 @@ class AgentsFileError(RuntimeFault):
 class Registry:
     """Agents by name; an agent is made when it is first needed, and again when its registration changes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, announce: Announce = lambda message: None) -> None:
         self._settings = settings
+        self.servers = Servers(settings, announce)
         self._registered: dict[str, AgentRegistered] = {}
         self._able: dict[str, dict[str, AgentRegistered]] = {}
         self._made: dict[str, Agent] = {}
@@ -42,11 +44,13 @@ class Registry:
         """Agents that can't be made of their registrations, and why."""
         self._changed = asyncio.Event()
         self._api_call = ApiCall(settings)
-        self._toolbox = Toolbox(settings)
+        self._toolbox = Toolbox(settings, self.servers)
         self._actions = Actions(settings, self._toolbox, self._api_call)
         self._makers: dict[str, Maker] = {**MAKERS, "llm": partial(make_llm_agent, toolbox=self._toolbox)}
 
     def add(self, registered: AgentRegistered) -> None:
+        if registered.kind in ("mcp", "mcp_state", "tool"):
+            self.servers.add(registered)
         self._made.pop(registered.agent, None)
         self.broken.pop(registered.agent, None)
         before = self._registered.pop(registered.agent, None)
@@ -58,6 +62,13 @@ class Registry:
                 self._able.setdefault(capability, {})[registered.agent] = registered
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def own(self, entries: list[AgentRegistered]) -> list[AgentRegistered]:
+        """Entries of the operator's file, as everybody may know them. Raises `AgentsFileError` for a mistaken server."""
+        try:
+            return [self.servers.own(entry) if entry.kind == "mcp" else entry for entry in entries]
+        except ValueError as error:
+            raise AgentsFileError(f"the agents file {self._settings.agents_file}: {error}") from error
 
     def registered(self, name: str) -> AgentRegistered | None:
         return self._registered.get(name)

@@ -1,4 +1,5 @@
-"""Native tools: functions of installed packages (entry points of the group `handrail.tools`), typed by their signature."""
+"""The tools of a runner. Native ones are functions of installed packages (entry points of the group `handrail.tools`), typed
+by their signature; those of servers are named `server:tool`."""
 
 import inspect
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from pydantic import TypeAdapter, ValidationError, validate_call
 
 from handrail_agent_runner.agents.base import Agent, AgentFailure, Progress, Suggests
 from handrail_agent_runner.agents.python import PythonAgent
-from handrail_agent_runner.once import Once
+from handrail_agent_runner.mcp.servers import Servers
+from handrail_agent_runner.once import Once, once
 
 log = structlog.get_logger()
 
@@ -60,18 +62,23 @@ class AskFirst:
 
 
 class Toolbox:
-    """The tools of this runner by name, each made when it is first needed."""
+    """The tools of this runner by name: native ones are made when they are first needed, the others are their servers'."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, servers: Servers) -> None:
+        self._settings, self._servers = settings, servers
         self._made: dict[str, Tool] = {}
 
-    async def tool(self, name: str) -> Tool:
-        """Raises `AgentFailure` with the code TOOL_ERROR if there is none of that name."""
-        return self._native(name)
+    async def tool(self, name: str, request: StepRequested) -> Tool:
+        """Raises `AgentFailure` with the code TOOL_ERROR if there is none of that name that the request's tenant may use."""
+        if ":" not in name:
+            return self._native(name)
+        pin = await self._servers.pin(name, request)
+        return Tool(pin.description, pin.parameters, pin.repeatable, _ServerTool(name, self._servers))
 
     def agent(self, name: str) -> Agent:
-        """What a step that calls the tool is carried out by. Raises like `tool`."""
+        """What a step that calls the tool is carried out by. Raises like `tool`, of a server's not before it is called."""
+        if ":" in name:
+            return _StepOfServer(name, self)
         tool = self._native(name)
         return tool.agent if tool.repeatable else Once(f"a call of {name}", tool.agent)
 
@@ -92,9 +99,6 @@ def _tool(name: str, function: Callable[..., Any], settings: Settings) -> Tool:
 
 
 def _function(name: str) -> Callable[..., Any]:
-    if ":" in name:
-        message = f"no tool server is registered, so there is no tool {name!r}; native tools have no ':' in their names"
-        raise AgentFailure("TOOL_ERROR", message, retryable=False)
     found = entry_points(group=GROUP, name=name)
     if not found:
         known = ", ".join(sorted(point.name for point in entry_points(group=GROUP)))
@@ -102,6 +106,32 @@ def _function(name: str) -> Callable[..., Any]:
         raise AgentFailure("TOOL_ERROR", message, retryable=False)
     loaded: Callable[..., Any] = next(iter(found)).load()
     return loaded
+
+
+class _StepOfServer:
+    """Whether a server's tool may be called again is known once there is a request, whose tenant may use it."""
+
+    inline = None
+
+    def __init__(self, name: str, toolbox: Toolbox) -> None:
+        self._name, self._toolbox = name, toolbox
+
+    async def execute(self, request: StepRequested, progress: Progress) -> Any:
+        tool = await self._toolbox.tool(self._name, request)
+        if tool.repeatable:
+            return await tool.agent.execute(request, progress)
+        what = f"a call of {self._name}"
+        return await once(what, request, progress, lambda: tool.agent.execute(request, progress))
+
+
+class _ServerTool:
+    inline = None
+
+    def __init__(self, name: str, servers: Servers) -> None:
+        self._name, self._servers = name, servers
+
+    async def execute(self, request: StepRequested, progress: Progress) -> Any:
+        return await self._servers.call(self._name, request, progress)
 
 
 class _NativeTool(PythonAgent):

@@ -13,7 +13,7 @@ from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import request_id
 from handrail_gateway.problems import conflict, forbidden, not_found
-from handrail_gateway.schemas import AgentRequest
+from handrail_gateway.schemas import AgentRequest, Registration
 
 CLOSED = {"state": "closed", "since": None, "failures": 0, "retry_at": None}
 NEW: Row = {
@@ -60,17 +60,17 @@ async def register(
     """
     for name in requests:
         await check_owner(gateway, caller, name)
-    messages = [_message(gateway, caller, name, body, key) for name, body in requests.items()]
+    messages = [message_of(gateway, caller, name, body, key) for name, body in requests.items()]
     for message, body in zip(messages, requests.values(), strict=True):
         gateway.recent.check(message.event_id, key, body.model_dump())
-    await _publish(gateway, messages)
+    await publish(gateway, messages)
     return [shown(await _registered(gateway, caller, message), whole=True) for message in messages]
 
 
 async def remove(gateway: Gateway, caller: Caller, name: str, key: str | None) -> None:
     await check_owner(gateway, caller, name)
     kind = (await find(gateway, caller, name))["kind"]
-    await _publish(gateway, [_message(gateway, caller, name, AgentRequest.model_construct(kind=kind), key, True)])
+    await publish(gateway, [message_of(gateway, caller, name, Registration(kind=kind), key, True)])
 
 
 async def check_owner(gateway: Gateway, caller: Caller, name: str) -> None:
@@ -79,7 +79,7 @@ async def check_owner(gateway: Gateway, caller: Caller, name: str) -> None:
     if owner is None:
         return
     if not owner["organization_id"]:
-        raise forbidden(f"Agent {name} belongs to the platform; only its operator changes it.")
+        raise forbidden(f"{name} belongs to the platform; only its operator changes it.")
     if (owner["organization_id"], owner["project_id"]) != (caller.organization_id, caller.project_id):
         raise conflict("NAME_TAKEN", f"The name {name} is taken; choose another.")
 
@@ -91,8 +91,8 @@ async def _registered(gateway: Gateway, caller: Caller, message: AgentRegistered
     return {**known, **said, "registered_at": message.occurred_at}
 
 
-def _message(
-    gateway: Gateway, caller: Caller, name: str, body: AgentRequest, key: str | None, removed: bool = False
+def message_of(
+    gateway: Gateway, caller: Caller, name: str, body: Registration, key: str | None, removed: bool = False
 ) -> AgentRegistered:
     return AgentRegistered(
         **caller.tenant.model_dump(),
@@ -108,7 +108,7 @@ def _message(
     )
 
 
-async def _publish(gateway: Gateway, messages: list[AgentRegistered]) -> None:
+async def publish(gateway: Gateway, messages: list[AgentRegistered]) -> None:
     """Waits for the projector, so that a workflow may name the agents in the next request; but not for ever."""
     ends: dict[tuple[str, int], int] = {}
     for message in messages:

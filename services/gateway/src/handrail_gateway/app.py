@@ -13,6 +13,8 @@ from handrail_gateway import documentation, problems
 from handrail_gateway.auth import Authenticator
 from handrail_gateway.gate import BodyGuard, Gate
 from handrail_gateway.gateway import Bearer, Gateway
+from handrail_gateway.mcp import door
+from handrail_gateway.mcp.door import Door
 from handrail_gateway.metrics import REQUESTS
 from handrail_gateway.problems import Problem
 from handrail_gateway.routers import (
@@ -24,6 +26,7 @@ from handrail_gateway.routers import (
     compat,
     executions,
     generation,
+    mcps,
     operations,
     schedules,
     steering,
@@ -38,7 +41,7 @@ log = structlog.get_logger()
 
 VERSION = "0.1.0"
 MODULES = (
-    templates, generation, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, agents,
+    templates, generation, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, agents, mcps,
     schedules, budgets, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
@@ -94,6 +97,7 @@ def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, i
         middleware=[Middleware(in_flight.wrap), Middleware(Gate, authenticator), Middleware(BodyGuard)],
     )
     app.state.gateway = gateway
+    app.state.door = Door(app, VERSION, gateway.mcp_hosts)
     for prefix, documented in (("/api/v1", True), ("/api", False)):
         api = APIRouter(prefix=prefix, dependencies=[Bearer])
         for module in MODULES:
@@ -102,6 +106,7 @@ def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, i
     app.include_router(compat.router, dependencies=[Bearer])
     app.include_router(a2a.router, dependencies=[Bearer])
     app.include_router(triggers.hooks)
+    app.include_router(door.router, dependencies=[Bearer])
     problems.install(app)
     documentation.install(app)
     return app
@@ -112,15 +117,18 @@ class GatewayService:
 
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
+        self._door: Door | None = None
         self._in_flight = InFlight()
 
     def app(self, settings: Settings, health: Health) -> ASGIApp:
         self._gateway = Gateway.from_settings(settings)
-        return create_app(self._gateway, Authenticator.from_settings(settings), health, self._in_flight)
+        app = create_app(self._gateway, Authenticator.from_settings(settings), health, self._in_flight)
+        self._door = app.state.door
+        return app
 
     async def run(self, settings: Settings, health: Health, stop: asyncio.Event) -> None:
-        gateway = self._gateway
-        assert gateway is not None
+        gateway, mcp = self._gateway, self._door
+        assert gateway is not None and mcp is not None
         await gateway.open()
         beating = asyncio.create_task(_beat(health))
         connecting = asyncio.create_task(_become_ready(gateway, health))
@@ -136,6 +144,7 @@ class GatewayService:
         finally:
             beating.cancel()
             connecting.cancel()
+            await mcp.close()
             await gateway.close()
 
 

@@ -34,6 +34,7 @@ class Gateway:
     architect: Architect = field(default_factory=lambda: ModelArchitect(Settings()))
     webhook_key: str = ""
     max_pending: int = 100_000
+    mcp_hosts: tuple[str, ...] = ()
     pending: Pending = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +53,7 @@ class Gateway:
             architect=ModelArchitect(settings),
             webhook_key=settings.webhook_key,
             max_pending=settings.max_pending,
+            mcp_hosts=tuple(host.strip() for host in settings.mcp_hosts.split(",") if host.strip()),
         )
 
     @property

@@ -50,7 +50,7 @@ class Actions:
                 return await self._use(request.action.tool, request, progress)
 
     async def _use(self, name: str, request: StepRequested, progress: Progress) -> Any:
-        tool = await self._toolbox.tool(name)
+        tool = await self._toolbox.tool(name, request)
         arguments: JsonObject = request.input if isinstance(request.input, dict) else {}
         if tool.repeatable:
             return await tool.call(arguments, request, progress)

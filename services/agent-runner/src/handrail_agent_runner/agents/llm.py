@@ -5,6 +5,7 @@ pydantic-ai speaks to the providers; the loop is ours, since every call is recor
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from pydantic import ValidationError
 from handrail_agent_runner.agents.base import AgentFailure, Progress, refused
 from handrail_agent_runner.agents.talk import FINAL, Talk
 from handrail_agent_runner.agents.words import Words
-from handrail_agent_runner.tools import Toolbox
+from handrail_agent_runner.mcp.descriptors import visible_name
+from handrail_agent_runner.tools import Tool, Toolbox
 
 if TYPE_CHECKING:  # see load_library
     from openai import AsyncOpenAI
@@ -51,8 +53,13 @@ class LlmAgent:
 
     async def execute(self, request: StepRequested, progress: Progress) -> Any:
         await asyncio.to_thread(load_library)
-        tools = {name: await self._toolbox.tool(name) for name in self._config.tools}
+        tools = {visible_name(name): await self._tool(name, request) for name in self._config.tools}
         return await Talk(self._name, self._config, tools, self._ask, request, progress, self._limit).run()
+
+    async def _tool(self, name: str, request: StepRequested) -> Tool:
+        """Marked here if a person has to allow it: the model knows it by another name than the registration."""
+        tool = await self._toolbox.tool(name, request)
+        return replace(tool, ask_first=True) if name in self._config.ask_first else tool
 
     async def _ask(
         self, messages: "list[ModelMessage]", parameters: "ModelRequestParameters", words: Words, calls: list[ModelCall]

@@ -45,13 +45,14 @@ async def resources_of(gateway: Gateway, caller: Caller) -> Resources:
     tools: dict[str, Json] = {}
     servers: dict[str, Json] = {}
     for row in rows:
-        kind, _, name = row["agent"].rpartition("/")
+        kind, slash, name = row["agent"].partition("/")
+        name = name if slash else kind
         told = {"description": row["description"][:MOST_TEXT]}
         if row["kind"] == "tool":
             tools[name] = {"name": name, **told, "parameters": parsed(row["parameters"])}
         elif row["kind"] == "mcp":
             servers[name] = {"id": name, **told}
-        elif not kind:
+        elif not slash:
             capabilities = list(row["capabilities"])[:MOST_CAPABILITIES]
             agents[name] = {"id": name, "kind": row["kind"], "name": row["name"], **told, "capabilities": capabilities}
     return Resources(agents, tools, servers)

@@ -13,6 +13,7 @@ from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.problems import not_found
 from handrail_gateway.routers.executions import ExecutionId, get_execution
+from handrail_gateway.routers.mcps import servers
 from handrail_gateway.routers.workflows import WorkflowId, detail
 from handrail_gateway.schemas import (
     AgentPage,
@@ -54,13 +55,14 @@ async def list_agent_resources(gateway: GatewayDep, caller: CallerDep) -> Answer
 @router.get("/resources/tools", response_model=ToolList)
 async def list_tool_resources(gateway: GatewayDep, caller: CallerDep) -> Answer:
     """The tools that steps can call, with JSON Schema of their arguments."""
-    return Answer({"items": await gateway.database.fetch("list_tools")})
+    rows = await gateway.database.fetch("list_tools", caller.organization_id, caller.project_id)
+    return Answer({"items": rows})
 
 
 @router.get("/resources/mcps", response_model=ServerList)
-async def list_server_resources(caller: CallerDep) -> Answer:
-    """MCP servers, whose tools are called as `server:tool`. None can be registered yet."""
-    return Answer({"items": []})
+async def list_server_resources(gateway: GatewayDep, caller: CallerDep) -> Answer:
+    """MCP servers with their tools, which are called as `server:tool`; the first 1,000, by name."""
+    return Answer({"items": (await servers(gateway, caller, None, 1000))["items"]})
 
 
 @router.get("/executions/{execution_id}", response_model=Execution)

@@ -32,12 +32,10 @@ from handrail_gateway.schemas.builder import (
     CopyRequest,
     Position,
     Reorder,
-    Server,
     ServerList,
     StepAdded,
     StepReplaced,
     StepTypes,
-    Tool,
     ToolList,
 )
 from handrail_gateway.schemas.compat import (
@@ -107,11 +105,13 @@ from handrail_gateway.schemas.people import (
     DeadLetter,
     DeadLetterPage,
     DecisionRequest,
+    Registration,
     RejectRequest,
     Suggestion,
     SuggestionComment,
     SuggestionPage,
 )
+from handrail_gateway.schemas.servers import Server, ServerPage, ServerRequest, ServerState, Tool
 from handrail_gateway.schemas.templates import (
     InstantiateRequest,
     Template,
@@ -229,6 +229,7 @@ __all__ = [
     "NewAgents",
     "Position",
     "ProblemDetails",
+    "Registration",
     "RejectRequest",
     "Reorder",
     "Request",
@@ -240,6 +241,9 @@ __all__ = [
     "ScheduleRequest",
     "Server",
     "ServerList",
+    "ServerPage",
+    "ServerRequest",
+    "ServerState",
     "SignalRequest",
     "SkipRequest",
     "Step",

@@ -6,6 +6,7 @@ from handrail_graph import MAX_STEPS
 from pydantic import BaseModel, Field
 
 from handrail_gateway.schemas.base import JsonObject, Name, Request
+from handrail_gateway.schemas.servers import Server, Tool
 
 
 class StepTypes(BaseModel):
@@ -73,19 +74,8 @@ class CopyRequest(Request):
     name: Name | None = None
 
 
-class Tool(BaseModel):
-    name: str
-    description: str
-    parameters: JsonObject | None
-
-
 class ToolList(BaseModel):
     items: list[Tool]
-
-
-class Server(BaseModel):
-    name: str
-    tools: list[Tool]
 
 
 class ServerList(BaseModel):

@@ -42,12 +42,16 @@ class CommentRequest(Request):
 AgentKind = Literal["http", "python", "scripted", "llm", "a2a"]
 
 
-class AgentRequest(Request):
-    kind: AgentKind
+class Registration(Request):
+    kind: str
     name: str = Field("", max_length=255)
     description: str = Field("", max_length=10_000)
     capabilities: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=100)
     config: JsonObject = {}
+
+
+class AgentRequest(Registration):
+    kind: AgentKind
 
     @model_validator(mode="after")
     def _reachable(self) -> "AgentRequest":

@@ -2,7 +2,8 @@
 -- Agents of the platform itself belong to no organization and may be used by all.
 SELECT agent, capabilities
 FROM agents
-WHERE (organization_id = $1 AND project_id = $2) OR organization_id = ''
+WHERE ((organization_id = $1 AND project_id = $2) OR organization_id = '') AND kind NOT IN ('mcp', 'mcp_state')
+  AND (config -> 'server' IS NULL OR EXISTS (SELECT FROM agents s WHERE s.agent = 'mcp/' || (agents.config ->> 'server')))
 
 -- name: agent_owner
 SELECT organization_id, project_id FROM agents WHERE agent = $1
@@ -45,7 +46,7 @@ found AS (
         LIMIT 1
     ) w ON true
     WHERE ((a.organization_id = $1 AND a.project_id = $2) OR a.organization_id = '')
-      AND a.kind <> 'tool' AND ($4::text IS NULL OR a.agent = $4) AND ($5::text IS NULL OR a.agent > $5)
+      AND a.kind NOT IN ('tool', 'mcp', 'mcp_state') AND ($4::text IS NULL OR a.agent = $4) AND ($5::text IS NULL OR a.agent > $5)
       AND ($7::text IS NULL OR a.kind = $7) AND ($8::text IS NULL OR $8 = ANY(a.capabilities))
 )
 SELECT o.agent, o.kind, o.name, o.description, o.capabilities, o.organization_id = '' AS shared, o.registered_at, o.status,
@@ -63,9 +64,3 @@ CROSS JOIN LATERAL (
 WHERE $6::text IS NULL OR o.status = $6
 ORDER BY o.agent
 LIMIT $9
-
--- name: list_tools
-SELECT name, description, config -> 'parameters' AS parameters
-FROM agents
-WHERE kind = 'tool'
-ORDER BY name

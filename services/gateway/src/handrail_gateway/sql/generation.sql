@@ -2,7 +2,9 @@
 SELECT agent, kind, name, description, capabilities,
        CASE WHEN kind = 'tool' THEN config -> 'parameters' END AS parameters
 FROM agents
-WHERE (organization_id = $1 AND project_id = $2) OR organization_id = ''
+WHERE ((organization_id = $1 AND project_id = $2) OR organization_id = '')
+  AND kind <> 'mcp_state' AND config ->> 'disabled' IS NULL
+  AND (config -> 'server' IS NULL OR EXISTS (SELECT FROM agents s WHERE s.agent = 'mcp/' || (agents.config ->> 'server')))
 ORDER BY agent
 LIMIT 5000
 

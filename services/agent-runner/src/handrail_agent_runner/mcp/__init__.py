@@ -1,0 +1,1 @@
+"""Servers of tools that speak MCP. The SDK is imported when the first of them is connected to."""
