@@ -42,7 +42,7 @@ class World:
     process: Process | None = None
 
     def __post_init__(self) -> None:
-        self.settings = SETTINGS.model_copy(update={"mcp_secrets": {"TOOLS_TOKEN": "127.0.0.1", "OTHER": "elsewhere"}})
+        self.settings = SETTINGS.model_copy(update={"secrets": {"TOOLS_TOKEN": "127.0.0.1", "OTHER": "elsewhere"}})
         self.servers = Servers(self.settings, self.told.append)
         self.toolbox = Toolbox(self.settings, self.servers)
 

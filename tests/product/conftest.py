@@ -23,7 +23,9 @@ PLANTED_TOKEN = "tools-planted-4711-nobody-may-see-this"
 """In the runner's environment, for servers of tools on this machine."""
 TOOLS_ENV = {
     "PLANTED_TOOLS_TOKEN": PLANTED_TOKEN,
-    "HANDRAIL_MCP_SECRETS": json.dumps({"PLANTED_TOOLS_TOKEN": "127.0.0.1"}),
+    "HANDRAIL_SECRETS": json.dumps(
+        dict.fromkeys(("PLANTED_TOOLS_TOKEN", "PLANTED_MODEL_KEY", "PLATFORM_TOKEN"), "127.0.0.1")
+    ),
 }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from handrail_contracts.envelope import JsonObject
 
@@ -72,13 +72,6 @@ class A2aConfig(BaseModel):
     )
     rate_limit: JsonObject | None = Field(None, description="`count` attempts in any `per_seconds`")
     breaker: BreakerConfig | Literal[False] | None = Field(None, description="False: it is always asked")
-
-    @field_validator("header_env")
-    @classmethod
-    def _not_the_platforms(cls, name: str | None) -> str | None:
-        if name is not None and name.upper().startswith("HANDRAIL_"):
-            raise ValueError("the platform's own settings are sent to nobody")
-        return name
 
 
 class McpServerConfig(BaseModel):

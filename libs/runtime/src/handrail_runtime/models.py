@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from handrail_contracts.agents import OFFLINE
 
 from handrail_runtime.errors import RuntimeFault
+from handrail_runtime.secrets import SecretRefused, secret
 from handrail_runtime.settings import Settings
 
 if TYPE_CHECKING:  # see load_library
@@ -36,8 +37,12 @@ def model_of(
     *,
     base_url: str | None = None,
     api_key_env: str | None = None,
+    trusted: bool = False,
 ) -> "Model":
-    """`provider:name`, or `offline`. Adds the client that it makes, if any, to `clients`. Raises `ModelUnusable`."""
+    """`provider:name`, or `offline`. Adds the client that it makes, if any, to `clients`. Raises `ModelUnusable`.
+
+    `trusted`: the operator's own, who may name any variable.
+    """
     from openai import AsyncOpenAI
     from pydantic_ai.models import infer_model
     from pydantic_ai.models.openai import OpenAIChatModel
@@ -47,9 +52,10 @@ def model_of(
     if base_url is None and (name == OFFLINE or name.startswith(f"{OFFLINE}:")):
         base_url, name = settings.offline_model_url, name.removeprefix(f"{OFFLINE}:")
     if api_key_env is not None:
-        key = os.environ.get(api_key_env, "")
-        if not key:
-            raise ModelUnusable(f"model {name} needs a key: there is no environment variable {api_key_env} here")
+        try:
+            key = secret(api_key_env, base_url or "", settings, trusted=trusted)
+        except SecretRefused as error:
+            raise ModelUnusable(f"model {name} needs a key: {error}") from error
     if base_url is not None:
         # whoever asks decides on repeating, and records that it does; the client must not on its own
         client = AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0)

@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     breaker_pause_seconds: float = Field(10.0, gt=0)
     breaker_max_pause_seconds: float = Field(300.0, gt=0)
     offline_model_url: str = "http://127.0.0.1:8005/v1"
-    mcp_secrets: dict[str, str] = {}
+    secrets: dict[str, str] = {}
     smtp_url: str = "smtp://127.0.0.1:8025"
     smtp_password_env: str = "SMTP_PASSWORD"
     mail_from: str = "Handrail <support@handrail.example>"

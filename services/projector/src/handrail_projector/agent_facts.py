@@ -12,6 +12,7 @@ from handrail_projector.columns import Row, as_count, as_optional_text, as_text
 NOBODY_ASKED = frozenset({"UNKNOWN_AGENT", "NO_CAPABLE_AGENT", "AGENT_UNAVAILABLE"})
 """Codes of failures in which the runner asked no agent."""
 NO_MODELS = (0, 0, 0, 0)
+WORKS = ("agent", "budget")
 MOST_COST = 10**15
 """Of one attempt: a million dollars. What claims to have cost more must not break the sums."""
 MICROSECOND = timedelta(microseconds=1)
@@ -47,10 +48,17 @@ def told_of_agents(execution_id: str, partition: int, at: datetime, events: list
     models: dict[str, tuple[int, int, int, int]] = {}
     for event in events:
         match event["type"]:
-            case "step.started" if event["step_type"] == "agent_execution" and event.get("waits_for") == "agent":
+            case "step.started" if event["step_type"] == "agent_execution" and event.get("waits_for") in WORKS:
+                key = (execution_id, as_text(event["step_id"]))
                 agent = as_optional_text(event.get("agent")) or ""
-                begun = Begun(as_text(event["run_id"]), agent, partition, at)
-                told.append(((execution_id, as_text(event["step_id"])), begun))
+                if event["attempt"] > 1:  # one that stopped where its budget ended says no end of its own
+                    told.append((key, Ended(at, answered=False)))
+                told.append((key, Begun(as_text(event["run_id"]), agent, partition, at)))
+            case "budget.awaited":
+                told.append(((execution_id, as_text(event["step_id"])), Ended(at, answered=False)))
+            case "suggestion.made":
+                step_id = as_text(event["step_id"])
+                told.append(((execution_id, step_id), Ended(at, True, models=models.get(step_id, NO_MODELS))))
             case "step.models_called":
                 models[event["step_id"]] = _models(event["calls"])
             case "step.completed" | "step.retry_scheduled" | "step.failed":

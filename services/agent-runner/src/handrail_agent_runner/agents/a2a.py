@@ -1,7 +1,6 @@
 """Agents elsewhere, by the A2A protocol. What needs its SDK is in `a2a_tasks`, imported when first such an agent is asked."""
 
 import asyncio
-import os
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from handrail_contracts.agents import A2aConfig
 from handrail_contracts.codec import first_mistake
 from handrail_contracts.steps import AgentRegistered, StepRequested
+from handrail_runtime.secrets import SecretRefused, secret
 from handrail_runtime.settings import Settings
 from pydantic import ValidationError
 
@@ -23,8 +23,8 @@ TASKS = "handrail_agent_runner.agents.a2a_tasks"
 class A2aAgent:
     inline = None
 
-    def __init__(self, name: str, config: A2aConfig, settings: Settings) -> None:
-        self._name, self._config, self._settings = name, config, settings
+    def __init__(self, name: str, config: A2aConfig, settings: Settings, *, trusted: bool) -> None:
+        self._name, self._config, self._settings, self._trusted = name, config, settings, trusted
 
     @cached_property
     def _remote(self) -> "Remote":
@@ -40,10 +40,11 @@ class A2aAgent:
         name = self._config.header_env
         if name is None:
             return ""
-        if not os.environ.get(name):
-            message = f"agent {self._name} needs a credential: the runner has no environment variable {name}"
-            raise AgentFailure("VALIDATION_ERROR", message, retryable=False)
-        return os.environ[name]
+        try:
+            return secret(name, self._config.card_url, self._settings, trusted=self._trusted)
+        except SecretRefused as error:
+            message = f"agent {self._name} needs a credential: {error}"
+            raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
 
 
 def make_a2a_agent(registered: AgentRegistered, settings: Settings) -> A2aAgent:
@@ -53,4 +54,4 @@ def make_a2a_agent(registered: AgentRegistered, settings: Settings) -> A2aAgent:
         place, why = first_mistake(error)
         message = f"agent {registered.agent} can't be made: config.{place}: {why}"
         raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
-    return A2aAgent(registered.agent, config, settings)
+    return A2aAgent(registered.agent, config, settings, trusted=not registered.organization_id)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:  # see load_library
 class LlmAgent:
     inline = None
 
-    def __init__(self, name: str, config: LlmConfig, settings: Settings, toolbox: Toolbox) -> None:
-        self._name, self._config, self._settings = name, config, settings
+    def __init__(self, name: str, config: LlmConfig, settings: Settings, toolbox: Toolbox, *, trusted: bool) -> None:
+        self._name, self._config, self._settings, self._trusted = name, config, settings, trusted
         self._limit = settings.result_limit_bytes
         self._toolbox = toolbox
         self._clients: list[AsyncOpenAI] = []
@@ -47,7 +47,7 @@ class LlmAgent:
         names = [self._config.model, *([self._config.fallback_model] if self._config.fallback_model else [])]
         where = {"base_url": self._config.base_url, "api_key_env": self._config.api_key_env}
         try:
-            return [model_of(name, self._settings, self._clients, **where) for name in names]
+            return [model_of(name, self._settings, self._clients, **where, trusted=self._trusted) for name in names]
         except ModelUnusable as error:
             raise AgentFailure("VALIDATION_ERROR", str(error), retryable=False) from error
 
@@ -168,4 +168,4 @@ def make_llm_agent(registered: AgentRegistered, settings: Settings, toolbox: Too
     if mistake := schema_mistake(config.output_schema):
         message = f"agent {registered.agent} can't be made: config.output_schema: {mistake}"
         raise AgentFailure("VALIDATION_ERROR", message, retryable=False)
-    return LlmAgent(registered.agent, config, settings, toolbox)
+    return LlmAgent(registered.agent, config, settings, toolbox, trusted=not registered.organization_id)

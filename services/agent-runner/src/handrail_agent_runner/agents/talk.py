@@ -190,6 +190,8 @@ class Talk:
             outcome = {"result": self._checked(content)}
             result = ToolResult(call_id=call_id, content=content)
         except Exception as error:
+            if isinstance(error, AgentFailure) and error.info.code == "OUTCOME_UNKNOWN":
+                raise  # for a person: the model might call again
             outcome = {"error": f"{error}"[:1000] or type(error).__name__}
             result = ToolResult(call_id=call_id, **outcome)
         self._progress("tool_result", {"id": call_id, "tool": name, **outcome})

@@ -1,6 +1,5 @@
 """Roads to servers: HTTP that connects only to checked addresses and never brings a client down, or a command's pipes."""
 
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import orjson
 from handrail_contracts.agents import McpServerConfig
+from handrail_runtime.secrets import SecretRefused, secret
 from handrail_runtime.settings import Settings
 
 from handrail_agent_runner.agents.addresses import resolve
@@ -60,31 +60,16 @@ class Secrets:
 
 
 def secrets_of(config: McpServerConfig, settings: Settings, *, trusted: bool) -> Secrets:
-    """Reads the runner's environment. Raises `AgentFailure` for a variable that is not there, or not for this server.
-
-    What a tenant registers may only be told what the operator keeps for that host: otherwise any of the runner's secrets
-    could be had by registering a server of one's own.
-    """
-    host = "" if config.url is None else httpx2.URL(config.url).host
-    names = {**config.headers_env, **({"Authorization": config.token_env} if config.token_env else {})}
-    for variable in names.values():
-        if not trusted and settings.mcp_secrets.get(variable) != host:
-            raise AgentFailure(
-                "VALIDATION_ERROR",
-                f"the runner's variable {variable} is not for {host}: its operator says what is, in HANDRAIL_MCP_SECRETS",
-                retryable=False,
-            )
-    headers = {name: _value(variable) for name, variable in names.items()}
+    """Reads the runner's environment. Raises `AgentFailure` for a variable that is not there, or not for this server."""
+    try:
+        names = {**config.headers_env, **({"Authorization": config.token_env} if config.token_env else {})}
+        read = {name: secret(variable, config.url or "", settings, trusted=trusted) for name, variable in names.items()}
+        env = {name: secret(variable, "", settings, trusted=trusted) for name, variable in config.env.items()}
+    except SecretRefused as error:
+        raise AgentFailure("VALIDATION_ERROR", str(error), retryable=False) from error
     if config.token_env:
-        headers["Authorization"] = f"Bearer {headers['Authorization']}"
-    return Secrets(headers, {name: _value(variable) for name, variable in config.env.items()})
-
-
-def _value(variable: str) -> str:
-    value = os.environ.get(variable, "")
-    if not value:
-        raise AgentFailure("VALIDATION_ERROR", f"the runner has no environment variable {variable}", retryable=False)
-    return value
+        read["Authorization"] = f"Bearer {read['Authorization']}"
+    return Secrets(read, env)
 
 
 @asynccontextmanager
