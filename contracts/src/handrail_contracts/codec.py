@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from handrail_contracts import (
@@ -69,11 +69,12 @@ def messages_of(topic: str) -> tuple[type[BaseModel], ...]:
 
 @cache
 def _adapter(topic: str) -> TypeAdapter[Any]:
+    """By its type at once: a union would try one message after the other."""
     types = messages_of(topic)
     joined: Any = types[0]
     for other in types[1:]:
         joined = joined | other
-    return TypeAdapter(joined)
+    return TypeAdapter(joined if len(types) == 1 else Annotated[joined, Field(discriminator="event_type")])
 
 
 def encode(message: BaseModel) -> bytes:

@@ -231,6 +231,8 @@ class SchedulerCore:
 
     def _budgets_of(self, decision: Decision, agent: str) -> list[BudgetNamed]:
         state = decision.state
+        if decision.graph.budget is None and not self._definitions.has_budgets:
+            return []
         whose = Tenant(**tenant_of(state))
         return self._definitions.budgets_of(whose, state.execution_id, state.workflow_id, agent, decision.graph.budget)
 

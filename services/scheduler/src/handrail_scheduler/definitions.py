@@ -77,6 +77,10 @@ class Definitions:
         else:
             self._budgets[budget.budget_id] = budget
 
+    @property
+    def has_budgets(self) -> bool:
+        return bool(self._budgets)
+
     def budget(self, identifier: str) -> BudgetSet | None:
         return self._budgets.get(identifier)
 
@@ -88,7 +92,7 @@ class Definitions:
             ("execution", execution_id), ("workflow", workflow_id), ("agent", agent), ("tenant", ""),
         ]  # fmt: skip
         found = []
-        for scope, name in named if self._budgets or own else ():
+        for scope, name in named:
             identifier = budget_id(scope, name, tenant.organization_id, tenant.project_id)
             limits = own if scope == "execution" else None
             if identifier in self._budgets or limits is not None:

@@ -160,7 +160,7 @@ def _begin_trigger(decision: Decision, node: Node) -> None:
 
 def _begin_agent(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, AgentParameters)
-    if begin_again(decision, node.id, _deadline(decision, node)):
+    if decision.state.suggestions and begin_again(decision, node.id, _deadline(decision, node)):
         return
     [rendered] = _rendered(decision, node, node.parameters.input)
     _begin_remote(decision, node, node.parameters.agent, rendered)
@@ -168,7 +168,7 @@ def _begin_agent(decision: Decision, node: Node) -> None:
 
 def _begin_tool(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, ToolParameters)
-    if begin_again(decision, node.id, _deadline(decision, node)):
+    if decision.state.suggestions and begin_again(decision, node.id, _deadline(decision, node)):
         return
     [arguments] = _rendered(decision, node, node.parameters.arguments)
     if not isinstance(arguments, dict):
