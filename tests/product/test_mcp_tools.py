@@ -43,8 +43,8 @@ class Tools:
                 except httpx2.ConnectError:
                     await asyncio.sleep(0.05)
 
-    async def register(self) -> Json:
-        config = {"url": f"http://127.0.0.1:{self.port}/mcp", "token_env": "PLANTED_TOOLS_TOKEN"}
+    async def register(self, **more: Any) -> Json:
+        config = {"url": f"http://127.0.0.1:{self.port}/mcp", "token_env": "PLANTED_TOOLS_TOKEN", **more}
         await self.api.put("/mcps/crm", {"description": "Customers", **config})
         return await self.until(lambda found: found["state"]["state"] == "connected")
 
@@ -152,6 +152,19 @@ async def test_a_tool_that_a_person_has_to_allow_is_called_only_then(tools: Tool
     await api.post(f"/suggestions/{wish['id']}/approve", {}, 200)
     assert (await api.ended(execution_id))["result"] == "Done."
     assert [call["arguments"]["text"] for call in calls(tools.journal, "record")][-1] == "only if allowed"
+
+
+async def test_a_server_says_which_of_its_tools_ask_first_whoever_calls_them(tools: Tools, api: Api) -> None:
+    await tools.register(ask_first=["record"])
+    execution_id = await api.start(await api.workflow(uses("crm:record", {"text": "by a step"})))
+    async with asyncio.timeout(20):
+        while not (wishes := (await api.get("/suggestions", execution_id=execution_id))["items"]):
+            await asyncio.sleep(0.05)
+    assert "by a step" not in tools.journal.read_text()
+    await api.post(f"/suggestions/{wishes[0]['id']}/approve", {}, 200)
+    assert (await api.ended(execution_id))["status"] == "completed"
+    assert [call["arguments"]["text"] for call in calls(tools.journal, "record")][-1] == "by a step"
+    await tools.register()
 
 
 async def test_a_tool_that_changes_its_description_is_disabled_until_its_server_is_registered_anew(

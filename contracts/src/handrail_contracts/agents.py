@@ -86,6 +86,7 @@ class McpServerConfig(BaseModel):
     command: list[str] = Field([], description="starts it; only from the operator's file")
     env: dict[str, str] = Field({}, description="the command's variables, by the runner's that holds their value")
     timeout_seconds: float = Field(60.0, gt=0, le=3600, description="of one call")
+    ask_first: list[str] = Field([], description="its tools that a person has to allow, whoever calls them")
 
     @model_validator(mode="after")
     def _reachable(self) -> "McpServerConfig":

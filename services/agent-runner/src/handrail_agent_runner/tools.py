@@ -73,7 +73,8 @@ class Toolbox:
         if ":" not in name:
             return self._native(name)
         pin = await self._servers.pin(name, request)
-        return Tool(pin.description, pin.parameters, pin.repeatable, _ServerTool(name, self._servers))
+        agent, asks = _ServerTool(name, self._servers), self._servers.asks_first(name)
+        return Tool(pin.description, pin.parameters, pin.repeatable, agent, asks)
 
     def agent(self, name: str) -> Agent:
         """What a step that calls the tool is carried out by. Raises like `tool`, of a server's not before it is called."""
@@ -118,6 +119,8 @@ class _StepOfServer:
 
     async def execute(self, request: StepRequested, progress: Progress) -> Any:
         tool = await self._toolbox.tool(self._name, request)
+        if tool.ask_first and not request.granted:
+            return await AskFirst().execute(request, progress)
         if tool.repeatable:
             return await tool.agent.execute(request, progress)
         what = f"a call of {self._name}"

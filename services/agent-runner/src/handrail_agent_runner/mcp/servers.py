@@ -241,6 +241,11 @@ class Servers:
             raise _failure(f"tool {name} is disabled: {found.disabled}; {anew}")
         return found
 
+    def asks_first(self, name: str) -> bool:
+        """Whether its registration says that a person has to allow the tool."""
+        server, _, tool = name.partition(":")
+        return tool in self._server(server).config.ask_first
+
     async def call(self, name: str, request: StepRequested, progress: Progress) -> Any:
         pin = await self.pin(name, request)
         server = self._server(pin.server)

@@ -23,6 +23,9 @@ class ServerRequest(Request):
         {}, max_length=20, description="headers, by the runner's variable that holds their value"
     )
     timeout_seconds: float = Field(60.0, gt=0, le=3600, description="of one call")
+    ask_first: list[str] = Field(
+        [], max_length=100, description="its tools that a person has to allow, whoever calls them"
+    )
 
     @model_validator(mode="after")
     def _usable(self) -> "ServerRequest":
