@@ -306,9 +306,9 @@ async def test_a_server_that_refuses_us_is_told_with_its_status(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("config", "organization", "told"),
     [
-        ({"token_env": "OTHER"}, "acme", "the runner's variable OTHER is not for 127.0.0.1"),
-        ({"headers_env": {"X-Key": "PATH"}}, "acme", "the runner's variable PATH is not for 127.0.0.1"),
-        ({"token_env": "TOOLS_TOKEN"}, "acme", "the runner has no environment variable TOOLS_TOKEN"),
+        ({"token_env": "OTHER"}, "acme", "the variable OTHER is not for 127.0.0.1"),
+        ({"headers_env": {"X-Key": "PATH"}}, "acme", "the variable PATH is not for 127.0.0.1"),
+        ({"token_env": "TOOLS_TOKEN"}, "acme", "there is no environment variable TOOLS_TOKEN"),
         ({"transport": "stdio", "url": None, "command": ["sh"]}, "acme", "agents file does not name it"),
         ({"transport": "stdio", "url": None, "command": ["sh"]}, "", "agents file does not name it"),
         ({"url": "http://169.254.169.254/mcp"}, "acme", "leads to 169.254.169.254, where no step may call"),

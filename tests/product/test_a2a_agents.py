@@ -142,8 +142,9 @@ async def test_an_agent_that_is_not_there_is_told_as_such(api: Api, remote: Remo
     linked = RemoteAgent("http://169.254.169.254")
     kept_in = await api.run(agent("ask", does=await register(api, linked, "linked"), input="x"))
     assert "where no step may call" in kept_in["error"]["message"]
-    unset = await register(api, remote, "unset", header_env="NOT_SET_ANYWHERE")
-    assert "no environment variable NOT_SET_ANYWHERE" in (await api.run(agent("a", does=unset)))["error"]["message"]
+    others = await register(api, remote, "others", header_env="HANDRAIL_DATABASE_URL")
+    told = (await api.run(agent("a", does=others)))["error"]["message"]
+    assert "the variable HANDRAIL_DATABASE_URL is not for 127.0.0.1" in told
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,6 @@ async def test_an_agent_that_is_not_there_is_told_as_such(api: Api, remote: Remo
     [
         ({}, "`config.card_url`: Field required"),
         ({"card_url": "ftp://x"}, "`config.card_url`"),
-        ({"card_url": "http://x", "header_env": "HANDRAIL_DATABASE_URL"}, "the platform's own settings"),
         ({"card_url": "http://x", "token": "secret"}, "`config.token`: Extra inputs"),
     ],
 )

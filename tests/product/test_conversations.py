@@ -32,7 +32,7 @@ async def converse(api: Api, name: str, *replies: Json, **config: Any) -> str:
     async with httpx2.AsyncClient() as client:
         url = f"{api.platform.model_url}/scripts/{name}?by=conversation"
         (await client.post(url, json=list(replies))).raise_for_status()
-    return await api.workflow(agent("talk", does=name, retry={"max_attempts": 3, "backoff_seconds": 0.1}))
+    return await api.workflow(agent("talk", does=name, retry={"max_attempts": 30, "backoff_seconds": 0.1}))
 
 
 async def frames(api: Api, execution_id: str, last: str = "") -> AsyncIterator[tuple[str, str, Json]]:
