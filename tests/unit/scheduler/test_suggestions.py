@@ -163,6 +163,14 @@ def test_a_comment_on_what_is_no_longer_so_changes_nothing() -> None:
     assert story.comment("once more", revision=2) == [], "it has revised as often as it may"
 
 
+def test_an_answer_that_comes_again_while_people_decide_changes_nothing() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    assert story.answer("draft", DRAFT) == []
+    assert story.answer("draft", error=BROKEN) == []
+    assert len(story.suggestions()) == 1
+
+
 def test_paused_nothing_happens_before_it_is_resumed() -> None:
     story = Suggesting()
     story.answer("draft", DRAFT)
