@@ -181,6 +181,20 @@ def test_paused_nothing_happens_before_it_is_resumed() -> None:
     assert story.asked().kind == "action"
 
 
+def test_in_a_loop_that_begins_again_people_are_asked_anew() -> None:
+    body = [agent("draft", parameters={"suggestion": True}), agent("other")]
+    loop = {"step_id": "each", "step_type": "loop", "parameters": {"over": "{{ [1] }}", "steps": body}}
+    story = Suggesting.__new__(Suggesting)
+    Workflow.__init__(story, {**loop, "retry": {"max_attempts": 2, "backoff_seconds": 1}})
+    story.answer("each[0].draft", DRAFT)
+    story.answer("each[0].other", error=ErrorInfo(code="VALIDATION_ERROR", message="no"))
+    story.wait(10)
+    story.answer("each[0].draft", DRAFT)
+    first, second = story.suggestions()
+    assert first.suggestion_id != second.suggestion_id, "its gate was closed"
+    assert second.revision == 1
+
+
 @pytest.mark.parametrize("how", ["cancel", "edit", "skip"])
 def test_nobody_is_asked_for_what_is_needed_no_more(how: str) -> None:
     story = Suggesting()

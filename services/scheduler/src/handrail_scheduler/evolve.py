@@ -177,10 +177,10 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
     known = state.steps.get(event.step_id)
     if known is not None:
         _stop_work(state, event.step_id, known.status)
-        if state.suggestions.get(event.step_id, {}).get("phase") == "withdrawn":
-            del state.suggestions[event.step_id]
         if event.waits_for == "loop":
             _forget_turns(state, event.step_id)
+    if state.suggestions.get(event.step_id, {}).get("phase") == "withdrawn":
+        del state.suggestions[event.step_id]
     state.steps[event.step_id] = Step(
         status=StepStatus.RUNNING,
         attempt=event.attempt,
