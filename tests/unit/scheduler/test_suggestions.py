@@ -195,6 +195,22 @@ def test_in_a_loop_that_begins_again_people_are_asked_anew() -> None:
     assert second.revision == 1
 
 
+@pytest.mark.parametrize("failed", [False, True])
+def test_decided_in_a_pause_while_the_agent_revises_it_happens_when_resumed(failed: bool) -> None:
+    story = Suggesting(retry={"max_attempts": 2, "backoff_seconds": 1})
+    story.answer("draft", DRAFT)
+    story.comment("shorter")
+    if failed:
+        story.answer("draft", error=BROKEN)
+    story.control("pause")
+    story.decide()
+    assert story.answer("draft", DRAFT) == []
+    story.control("resume")
+    action = story.asked()
+    assert (action.kind, action.input) == ("action", MAIL)
+    assert "step.completed" in story.answer("draft", SENT)
+
+
 @pytest.mark.parametrize("how", ["cancel", "edit", "skip"])
 def test_nobody_is_asked_for_what_is_needed_no_more(how: str) -> None:
     story = Suggesting()

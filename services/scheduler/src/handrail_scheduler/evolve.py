@@ -111,6 +111,7 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
         case SuggestionRefused():
             _answer_call(state, event.step_id, f"{event.by or 'nobody'} has not allowed this: {event.comment}")
             state.suggestions[event.step_id]["phase"] = "goes_on"
+            _wait_for_begin(state, event.step_id)
         case ActionExecuted():
             pass
         case SignalReceived():
@@ -243,6 +244,16 @@ def _approved(state: Execution, event: SuggestionApproved) -> None:
         turns[-1] = Turn.model_validate(turns[-1]).grant(own["call_id"], event.data).model_dump()
     else:
         own |= {"phase": "goes_on", "input": event.data}
+
+
+    _wait_for_begin(state, event.step_id)
+
+
+def _wait_for_begin(state: Execution, step_id: str) -> None:
+    """What the agent still does was overtaken by the decision: nobody waits for it, also while the execution is paused."""
+    if state.steps[step_id].waits_for != "suggestion":
+        _stop_work(state, step_id, StepStatus.RUNNING).waits_for = "suggestion"
+        state.idle += 1
 
 
 def _answer_call(state: Execution, step_id: str, error: str) -> None:
