@@ -81,12 +81,16 @@ class Spending(Story):
         self._hand_on(topics.AGENT_EXECUTED, message)
 
     def cancel(self, execution_id: str) -> None:
+        self.control(execution_id, "cancel")
+
+    def control(self, execution_id: str, action: Any, **fields: Any) -> None:
         message = ExecutionControlled(
             event_id=str(uuid4()),
             occurred_at=utc(self.now),
             execution_id=execution_id,
             workflow_id="w",
-            action="cancel",
+            action=action,
+            **fields,
         )
         self._hand_on(topics.EXECUTION_CONTROLLED, message)
 
@@ -125,6 +129,18 @@ class Spending(Story):
 def _events(record: Any, execution_id: str) -> list[Any]:
     value = record["value"]
     return list(value.get("events", ())) if value.get("execution_id") == execution_id else []
+
+
+def test_after_a_rewind_an_attempt_that_was_forgiven_before_is_not_forgiven_again() -> None:
+    story = Spending(retry={"max_attempts": 2, "backoff_seconds": 1})
+    story.set("agent", "writer", tokens=100_000)
+    story.start("one")
+    story.answer("one", error=SPENT, tokens=10_000)
+    story.control("one", "rewind", step_id="a")
+    story.answer("one", error=BROKEN)
+    story.pass_time(60)
+    story.answer("one", error=BROKEN)
+    assert story.status("one") == "execution.failed"
 
 
 def test_without_budgets_nobody_is_asked() -> None:

@@ -209,7 +209,9 @@ def _done_suggesting(state: Execution, step_id: str) -> None:
         state.suggestions[step_id] = {**own, "phase": "withdrawn", "part": ()}
 
 
-def _attempts(state: Execution, step_id: str) -> int:
+def _count_anew(state: Execution, step_id: str) -> int:
+    """The attempts up to here, those that were forgiven among them: what is tried next has its own."""
+    state.forgiven.pop(step_id, None)
     return state.steps[step_id].attempt - state.attempts.get(step_id, 0)
 
 
@@ -221,7 +223,7 @@ def _suggested(state: Execution, event: SuggestionMade) -> None:
     state.suggestions[event.step_id] = {
         "id": event.suggestion_id, "revision": event.revision, "phase": "waits", "agent": event.agent, "said": said,
         "data": event.suggested_data, "original": original, "comments": [] if known is None else known["comments"],
-        "part": () if known is None else known["part"], "attempts": _attempts(state, event.step_id),
+        "part": () if known is None else known["part"], "attempts": _count_anew(state, event.step_id),
         "call_id": event.call_id, "asked": event.agent, "input": original,
     }  # fmt: skip
     if not event.call_id:
@@ -235,7 +237,7 @@ def _approved(state: Execution, event: SuggestionApproved) -> None:
     """An action gets a run of its own; a call is made by the run that wanted it."""
     own = state.suggestions[event.step_id]
     own |= {"data": event.data, "by": event.by, "comment": event.comment}
-    own["attempts"] = _attempts(state, event.step_id)
+    own["attempts"] = _count_anew(state, event.step_id)
     turns = state.conversations.get(event.step_id)
     if not own["call_id"]:
         own |= {"phase": "acts", "asked": event.action, "input": event.data, "part": ("action",)}
@@ -259,7 +261,7 @@ def _wait_for_begin(state: Execution, step_id: str) -> None:
 def _answer_call(state: Execution, step_id: str, error: str) -> None:
     """What a model hears in place of a result."""
     own, turns = state.suggestions[step_id], state.conversations.get(step_id)
-    own["attempts"] = _attempts(state, step_id)
+    own["attempts"] = _count_anew(state, step_id)
     if turns:
         _give(turns, -1, ToolResult(call_id=own["call_id"], error=error))
 
@@ -389,6 +391,7 @@ def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
         attempt = state.steps.pop(step_id).attempt
         if attempt and turn_of(step_id) is None:
             state.attempts[step_id] = attempt
+        state.forgiven.pop(step_id, None)
         state.turns.pop(step_id, None)
         state.conversations.pop(step_id, None)
         state.suggestions.pop(step_id, None)
@@ -477,6 +480,7 @@ def _forget(state: Execution, step_id: str) -> None:
     state.steps.pop(step_id, None)
     state.turns.pop(step_id, None)
     state.failures.pop(step_id, None)
+    state.forgiven.pop(step_id, None)
     state.unresolved.pop(step_id, None)
     state.taken.pop(step_id, None)
     state.reached.discard(step_id)
