@@ -319,6 +319,17 @@ def test_a_comment_on_a_call_is_heard_by_the_model_which_may_want_another() -> N
     assert story.asked().turns[1].asked[0].granted == {"amount": 2}
 
 
+def test_what_is_suggested_after_a_call_was_allowed_is_another_suggestion() -> None:
+    story = Calling(parameters={"suggestion": True})
+    story.wish()
+    story.decide()
+    story.answer("draft", DRAFT)
+    call, draft = story.suggestions()
+    assert draft.suggestion_id != call.suggestion_id, "the gate of the call is closed"
+    assert draft.revision == 1
+    assert "step.completed" in story.decide()
+
+
 def test_a_call_that_is_not_wanted_any_more_waits_for_nobody() -> None:
     story = Calling()
     story.wish()

@@ -222,7 +222,7 @@ def _suggested(state: Execution, event: SuggestionMade) -> None:
     said = event.model_dump(include={"action", "reasoning", "confidence", "suggested_data"})
     state.suggestions[event.step_id] = {
         "id": event.suggestion_id, "revision": event.revision, "phase": "waits", "agent": event.agent, "said": said,
-        "data": event.suggested_data, "original": original, "comments": [] if known is None else known["comments"],
+        "data": event.suggested_data, "original": original, "comments": [] if known is None or event.revision == 1 else known["comments"],
         "part": () if known is None else known["part"], "attempts": _count_anew(state, event.step_id),
         "call_id": event.call_id, "asked": event.agent, "input": original,
     }  # fmt: skip

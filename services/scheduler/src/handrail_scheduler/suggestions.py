@@ -76,8 +76,7 @@ def made(decision: Decision, rules: SuggestionRules, message: AgentExecuted) -> 
         told = f"agent {message.agent} was to suggest an action, but {found}"
         attempt_failed(decision, step_id, ErrorInfo(code="AGENT_ERROR", message=told, retryable=True))
         return
-    known = decision.state.suggestions.get(step_id)
-    timeout = rules.timeout_seconds
+    known, timeout = _sent_back_before(decision, step_id), rules.timeout_seconds
     decision.say(
         SuggestionMade,
         step_id=step_id,
@@ -89,6 +88,12 @@ def made(decision: Decision, rules: SuggestionRules, message: AgentExecuted) -> 
         deadline=None if timeout is None or known is not None else utc(decision.now + timeout),
         auto_approve_above=rules.auto_approve.get(found.action),
     )
+
+
+def _sent_back_before(decision: Decision, step_id: str) -> dict[str, Any] | None:
+    """The suggestion whose next revision comes, if its gate is still open."""
+    own = decision.state.suggestions.get(step_id)
+    return own if own is not None and own["phase"] == "revises" else None
 
 
 def _read(message: AgentExecuted, rules: SuggestionRules) -> Suggestion | str:
@@ -105,8 +110,7 @@ def _read(message: AgentExecuted, rules: SuggestionRules) -> Suggestion | str:
 
 def call_suggested(decision: Decision, message: AgentExecuted) -> None:
     """The attempt wants to call a tool that asks first."""
-    known, rules = decision.state.suggestions.get(message.step_id), gate_of(decision.graph.nodes[message.step_id])
-    again = known is not None and known["phase"] == "revises"
+    known, rules = _sent_back_before(decision, message.step_id), gate_of(decision.graph.nodes[message.step_id])
     try:
         found = Suggestion.model_validate(message.output)
     except ValidationError as error:
@@ -118,11 +122,11 @@ def call_suggested(decision: Decision, message: AgentExecuted) -> None:
         SuggestionMade,
         step_id=message.step_id,
         attempt=message.attempt,
-        suggestion_id=known["id"] if known and again else suggestion_id(message.run_id, message.attempt),
-        revision=known["revision"] + 1 if known and again else 1,
+        suggestion_id=suggestion_id(message.run_id, message.attempt) if known is None else known["id"],
+        revision=1 if known is None else known["revision"] + 1,
         agent=message.agent,
         **found.model_dump(),
-        deadline=None if timeout is None or again else utc(decision.now + timeout),
+        deadline=None if timeout is None or known is not None else utc(decision.now + timeout),
         call_id=message.call_id,
     )
 
