@@ -330,6 +330,17 @@ def test_what_is_suggested_after_a_call_was_allowed_is_another_suggestion() -> N
     assert "step.completed" in story.decide()
 
 
+def test_an_agent_that_revises_and_calls_something_still_knows_what_it_was_told() -> None:
+    story = Calling(parameters={"suggestion": True})
+    story.answer("draft", DRAFT)
+    story.comment("refund her, too")
+    told = story.asked().input
+    story.ask("c1")
+    story.wish()
+    story.decide()
+    assert story.asked().input == told
+
+
 def test_a_call_that_is_not_wanted_any_more_waits_for_nobody() -> None:
     story = Calling()
     story.wish()

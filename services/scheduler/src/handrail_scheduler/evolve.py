@@ -224,7 +224,7 @@ def _suggested(state: Execution, event: SuggestionMade) -> None:
         "id": event.suggestion_id, "revision": event.revision, "phase": "waits", "agent": event.agent, "said": said,
         "data": event.suggested_data, "original": original, "comments": [] if known is None or event.revision == 1 else known["comments"],
         "part": () if known is None else known["part"], "attempts": _count_anew(state, event.step_id),
-        "call_id": event.call_id, "asked": event.agent, "input": original,
+        "call_id": event.call_id, "asked": event.agent, "input": state.steps[event.step_id].input if event.call_id else original,
     }  # fmt: skip
     if not event.call_id:
         state.conversations.pop(event.step_id, None)
