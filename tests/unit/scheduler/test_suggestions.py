@@ -341,6 +341,32 @@ def test_an_agent_that_revises_and_calls_something_still_knows_what_it_was_told(
     assert story.asked().input == told
 
 
+@pytest.mark.parametrize("further", [False, True])
+def test_a_call_is_allowed_while_its_model_thinks_of_another(further: bool) -> None:
+    story = Calling()
+    story.wish()
+    story.comment("only half of it")
+    if further:
+        story.ask("c2", 1, follows="one")
+    story.decide()
+    first, *later = story.asked().turns
+    assert [call.granted for call in first.open()] == [{"amount": 5}], "what was allowed is made"
+    assert [turn.asked[0].granted for turn in later] == [None] * further
+
+
+@pytest.mark.parametrize("further", [False, True])
+def test_a_call_is_refused_while_its_model_thinks_of_another(further: bool) -> None:
+    story = Calling()
+    story.wish()
+    story.comment("only half of it")
+    if further:
+        story.ask("c2", 1, follows="one")
+    story.decide("rejected", comment="leave it")
+    first, *later = story.asked().turns
+    assert [result.error for result in first.results] == ["sarah has not allowed this: leave it"]
+    assert [turn.results for turn in later] == [()] * further
+
+
 def test_a_call_that_is_not_wanted_any_more_waits_for_nobody() -> None:
     story = Calling()
     story.wish()

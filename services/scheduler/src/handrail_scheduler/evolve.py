@@ -243,7 +243,8 @@ def _approved(state: Execution, event: SuggestionApproved) -> None:
         own |= {"phase": "acts", "asked": event.action, "input": event.data, "part": ("action",)}
     elif turns:
         own["phase"] = "goes_on"
-        turns[-1] = Turn.model_validate(turns[-1]).grant(own["call_id"], event.data).model_dump()
+        if (number := _asked_in(turns, own["call_id"])) is not None:
+            turns[number] = Turn.model_validate(turns[number]).grant(own["call_id"], event.data).model_dump()
     else:
         own |= {"phase": "goes_on", "input": event.data}
 
@@ -259,11 +260,18 @@ def _wait_for_begin(state: Execution, step_id: str) -> None:
 
 
 def _answer_call(state: Execution, step_id: str, error: str) -> None:
-    """What a model hears in place of a result."""
+    """What a model hears in place of a result, and of what it has heard before."""
     own, turns = state.suggestions[step_id], state.conversations.get(step_id)
     own["attempts"] = _count_anew(state, step_id)
-    if turns:
-        _give(turns, -1, ToolResult(call_id=own["call_id"], error=error))
+    if turns and (number := _asked_in(turns, own["call_id"])) is not None:
+        turns[number] = Turn.model_validate(turns[number]).without_result(own["call_id"]).model_dump()
+        _give(turns, number, ToolResult(call_id=own["call_id"], error=error))
+
+
+def _asked_in(turns: list[dict[str, Any]], call_id: str) -> int | None:
+    """The turn that wants the call: a model that was sent back may have said more by now."""
+    numbers = reversed(range(len(turns)))
+    return next((at for at in numbers if any(call["call_id"] == call_id for call in turns[at]["asked"])), None)
 
 
 def _sent_back(state: Execution, event: SuggestionSentBack) -> None:
