@@ -60,6 +60,7 @@ def test_a_comment_sends_it_back_and_the_revision_is_what_people_see() -> None:
     story.submit(data={"body": "mine"})
     [decided] = story.decisions()
     assert (decided.decision, decided.decided_by, decided.data) == ("approved", "sarah", {"body": "mine"})
+    assert decided.revision == 2
 
 
 def test_what_is_said_while_it_is_revised_sends_the_revision_back() -> None:

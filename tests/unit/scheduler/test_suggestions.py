@@ -153,6 +153,31 @@ def test_decided_while_the_agent_revises_what_people_saw_counts() -> None:
     assert story.answer("draft", DRAFT, attempt=revising.attempt) == [], "too late"
 
 
+def test_what_people_saw_happens_and_not_what_the_agent_has_made_of_it_meanwhile() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    story.comment("shorter")
+    story.answer("draft", {**DRAFT, "action": "close", "suggested_data": {"body": "nobody has seen this"}})
+    story.decide(revision=1)
+    assert (story.asked().kind, story.asked().agent, story.asked().input) == ("action", "send", MAIL)
+    story.answer("draft", SENT)
+    [output] = [event["output"] for event in story.events if event["type"] == "step.completed"]
+    assert (output["action"], output["revision"]) == ("send", 1)
+
+
+def test_a_call_that_people_saw_is_made_and_the_next_one_asks() -> None:
+    story = Calling()
+    story.wish()
+    story.comment("only half of it")
+    story.ask("c2", 1, follows="one")
+    story.wish("c2", amount=2)
+    story.decide(revision=1)
+    first, second = story.asked().turns
+    assert (first.asked[0].granted, second.asked[0].granted) == ({"amount": 5}, None)
+    story.wish("c2", amount=2)
+    assert len({suggested.suggestion_id for suggested in story.suggestions()}) == 2
+
+
 def test_a_comment_on_what_is_no_longer_so_changes_nothing() -> None:
     story = Suggesting({"max_revisions": 1})
     story.answer("draft", DRAFT)

@@ -331,5 +331,6 @@ def _decided(state: Gates, event: ApprovalClosed, at: datetime) -> Outgoing:
         decided_by=event.by,
         comment=event.comment,
         data=event.data,
+        revision=event.revision,
     )
     return Outgoing(Kind.FACT, topics.APPROVAL_DECIDED, state.execution_id, message)

@@ -218,13 +218,16 @@ def _count_anew(state: Execution, step_id: str) -> int:
 def _suggested(state: Execution, event: SuggestionMade) -> None:
     """The step waits for people now."""
     known = state.suggestions.get(event.step_id)
-    original = state.steps[event.step_id].input if known is None else known["original"]
+    given = state.steps[event.step_id].input
+    original = given if known is None else known["original"]
+    again = known is not None and event.revision > 1
     said = event.model_dump(include={"action", "reasoning", "confidence", "suggested_data"})
     state.suggestions[event.step_id] = {
         "id": event.suggestion_id, "revision": event.revision, "phase": "waits", "agent": event.agent, "said": said,
-        "data": event.suggested_data, "original": original, "comments": [] if known is None or event.revision == 1 else known["comments"],
+        "data": event.suggested_data, "original": original, "comments": known["comments"] if known and again else [],
         "part": () if known is None else known["part"], "attempts": _count_anew(state, event.step_id),
-        "call_id": event.call_id, "asked": event.agent, "input": state.steps[event.step_id].input if event.call_id else original,
+        "call_id": event.call_id, "asked": event.agent, "input": given if event.call_id else original,
+        "before": {name: known[name] for name in ("revision", "said", "call_id")} if known and again else None,
     }  # fmt: skip
     if not event.call_id:
         state.conversations.pop(event.step_id, None)
@@ -236,6 +239,8 @@ def _suggested(state: Execution, event: SuggestionMade) -> None:
 def _approved(state: Execution, event: SuggestionApproved) -> None:
     """An action gets a run of its own; a call is made by the run that wanted it."""
     own = state.suggestions[event.step_id]
+    if own["before"] and own["before"]["revision"] == event.revision:
+        own |= own["before"]
     own |= {"data": event.data, "by": event.by, "comment": event.comment}
     own["attempts"] = _count_anew(state, event.step_id)
     turns = state.conversations.get(event.step_id)
@@ -247,8 +252,6 @@ def _approved(state: Execution, event: SuggestionApproved) -> None:
             turns[number] = Turn.model_validate(turns[number]).grant(own["call_id"], event.data).model_dump()
     else:
         own |= {"phase": "goes_on", "input": event.data}
-
-
     _wait_for_begin(state, event.step_id)
 
 

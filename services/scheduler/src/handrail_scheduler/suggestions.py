@@ -187,19 +187,21 @@ def decided(decision: Decision, message: ApprovalDecided) -> None:
 
 
 def _approved(decision: Decision, rules: SuggestionRules, own: dict[str, Any], message: ApprovalDecided) -> None:
-    data = own["said"]["suggested_data"] if message.data is None else message.data
-    action = own["said"]["action"]
+    seen = own["before"] if own["before"] and own["before"]["revision"] == message.revision else own
+    data = seen["said"]["suggested_data"] if message.data is None else message.data
+    action = seen["said"]["action"]
     decision.say(
         SuggestionApproved,
         step_id=message.step_id,
         suggestion_id=own["id"],
+        revision=seen["revision"],
         action=action,
         data=data,
         by=message.decided_by,
         comment=message.comment,
     )
     rule = rules.actions.get(action)
-    if own["call_id"]:
+    if seen["call_id"]:
         _begin(decision, message.step_id)
     elif rule is None or rule.type == "none":
         decision.complete(message.step_id, _output(own, "approved", message.decided_by, message.comment))
