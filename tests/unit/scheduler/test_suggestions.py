@@ -13,7 +13,7 @@ from handrail_contracts.approvals import (
     SuggestionRevisionRequested,
 )
 from handrail_contracts.envelope import ErrorInfo, utc
-from handrail_contracts.steps import AgentAdvanced, AgentExecuted, StepRequested, ToolAsked
+from handrail_contracts.steps import AgentAdvanced, AgentExecuted, StepRequested, ToolAsked, ToolResult
 from handrail_scheduler.liveness import stuck
 from unit.stories import EXECUTION, Workflow, agent
 
@@ -163,6 +163,16 @@ def test_what_people_saw_happens_and_not_what_the_agent_has_made_of_it_meanwhile
     story.answer("draft", SENT)
     [output] = [event["output"] for event in story.events if event["type"] == "step.completed"]
     assert (output["action"], output["revision"]) == ("send", 1)
+
+
+def test_an_action_knows_nothing_of_what_its_agent_called_on_the_way() -> None:
+    story = Calling(parameters={"suggestion": {"actions": {"send": "email"}}})
+    story.answer("draft", DRAFT)
+    story.comment("shorter")
+    story.ask("c1")
+    story.advance(0, result=ToolResult(call_id="c1", content="looked up"))
+    story.decide()
+    assert (story.asked().kind, story.asked().turns) == ("action", ())
 
 
 def test_a_call_that_people_saw_is_made_and_the_next_one_asks() -> None:

@@ -245,6 +245,7 @@ def _approved(state: Execution, event: SuggestionApproved) -> None:
     own["attempts"] = _count_anew(state, event.step_id)
     turns = state.conversations.get(event.step_id)
     if not own["call_id"]:
+        state.conversations.pop(event.step_id, None)
         own |= {"phase": "acts", "asked": event.action, "input": event.data, "part": ("action",)}
     elif turns:
         own["phase"] = "goes_on"
