@@ -175,6 +175,18 @@ def test_an_action_knows_nothing_of_what_its_agent_called_on_the_way() -> None:
     assert (story.asked().kind, story.asked().turns) == ("action", ())
 
 
+def test_after_an_edit_neither_revision_nor_action_is_taken_for_the_one_before() -> None:
+    story = Suggesting()
+    for _ in range(2):
+        story.answer("draft", DRAFT)
+        story.comment("shorter")
+        story.answer("draft", DRAFT)
+        story.decide()
+        story.control("edit", step_id="draft", data="another ticket")
+    runs = [request.run_id for request in story.requests() if request.kind == "action" or "comments" in request.input]
+    assert len(set(runs)) == 4
+
+
 def test_a_call_that_people_saw_is_made_and_the_next_one_asks() -> None:
     story = Calling()
     story.wish()

@@ -246,7 +246,7 @@ def _approved(state: Execution, event: SuggestionApproved) -> None:
     turns = state.conversations.get(event.step_id)
     if not own["call_id"]:
         state.conversations.pop(event.step_id, None)
-        own |= {"phase": "acts", "asked": event.action, "input": event.data, "part": ("action",)}
+        own |= {"phase": "acts", "asked": event.action, "input": event.data, "part": ("action", own["id"])}
     elif turns:
         own["phase"] = "goes_on"
         if (number := _asked_in(turns, own["call_id"])) is not None:
@@ -286,7 +286,7 @@ def _sent_back(state: Execution, event: SuggestionSentBack) -> None:
         _answer_call(state, event.step_id, f"not done yet, {event.by or 'a person'} says: {event.comment}")
         return
     told = {"input": own["original"], "suggestion": own["said"], "comments": own["comments"]}
-    own |= {"phase": "revises", "asked": own["agent"], "input": told, "part": ("revision", event.revision + 1)}
+    own |= {"phase": "revises", "asked": own["agent"], "input": told, "part": ("revision", own["id"], event.revision + 1)}
 
 
 def _stop_work(state: Execution, step_id: str, status: StepStatus) -> Step:
