@@ -187,6 +187,20 @@ def test_after_an_edit_neither_revision_nor_action_is_taken_for_the_one_before()
     assert len(set(runs)) == 4
 
 
+def test_an_open_suggestion_stays_with_the_rules_that_people_were_told() -> None:
+    story = Suggesting(retry={"max_attempts": 2, "backoff_seconds": 1})
+    story.answer("draft", DRAFT)
+    story.decide()
+    same = story.workflow["definition"]["steps"]
+    story.define(agent("draft", "after", parameters={"suggestion": {"actions": {"close": "none"}}}), agent("after"))
+    assert story.control("migrate", version=2) == []
+    story.define(*same, agent("last"))
+    assert story.control("migrate", version=3)[0] == "execution.version_changed"
+    story.answer("draft", error=BROKEN)
+    story.wait(10)
+    assert story.asked().kind == "action"
+
+
 def test_a_call_that_people_saw_is_made_and_the_next_one_asks() -> None:
     story = Calling()
     story.wish()
