@@ -143,6 +143,17 @@ def test_after_a_rewind_an_attempt_that_was_forgiven_before_is_not_forgiven_agai
     assert story.status("one") == "execution.failed"
 
 
+def test_what_a_crash_has_repeated_counts_once() -> None:
+    story = Spending()
+    name = story.set("agent", "writer", tokens=100_000)
+    story.start("one")
+    story.answer("one", tokens=4_000)
+    for message in [message for message in story.said if isinstance(message, BudgetAsked | BudgetReturned)]:
+        story._input(topics.ADMISSION, message)
+    state = story.machine.core.unpack(story.machine.states[name])
+    assert (state.spent["tokens"], state.open) == (4_000, {})
+
+
 def test_without_budgets_nobody_is_asked() -> None:
     story = Spending()
     story.start("one")
