@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 from handrail_contracts import topics
 from handrail_contracts.budgets import (
@@ -20,7 +21,7 @@ from handrail_contracts.envelope import ErrorInfo, utc
 from handrail_contracts.journal import Fences
 from handrail_contracts.steps import AgentExecuted, ModelCall, StepRequested
 from handrail_contracts.workflows import WorkflowDefined, WorkflowStarted
-from handrail_runtime.machine.core import Instead, Missing
+from handrail_runtime.machine.core import Instead, Kind, Missing
 from handrail_runtime.machine.partition import Input, PartitionMachine
 from handrail_scheduler.core import SchedulerCore
 from handrail_scheduler.definitions import Definitions
@@ -152,6 +153,26 @@ def test_what_a_crash_has_repeated_counts_once() -> None:
         story._input(topics.ADMISSION, message)
     state = story.machine.core.unpack(story.machine.states[name])
     assert (state.spent["tokens"], state.open) == (4_000, {})
+
+
+def test_a_fold_asks_nobody_to_begin_what_has_ended() -> None:
+    story = Spending()
+    story.set("agent", "writer", tokens=100_000)
+    story.start("one")
+    story.answer("one", tokens=4_000)
+    fresh: PartitionMachine[Any] = PartitionMachine(SchedulerCore(story.definitions), 0, 1, Fences({}))
+    for offset, entry in enumerate(story.journal):
+        headers = [(name, text.encode()) for name, text in entry["headers"]]
+        fresh.fold(offset, headers, orjson.dumps(entry["value"]))
+    assert not [told for told in fresh.undelivered() if told.kind is Kind.REQUEST]
+
+
+def test_a_limit_beyond_all_counting_can_be_kept() -> None:
+    story = Spending()
+    name = story.set("agent", "writer", tokens=10**30)
+    story.start("one")
+    state = story.machine.states[name]
+    assert story.machine.core.unpack(story.machine.core.pack(state)) == state
 
 
 def test_without_budgets_nobody_is_asked() -> None:

@@ -13,6 +13,7 @@ import orjson
 from handrail_contracts import topics
 from handrail_contracts.budgets import (
     DIMENSIONS,
+    MOST,
     AnyBudgetEvent,
     BudgetAnswered,
     BudgetAsked,
@@ -182,7 +183,7 @@ def _part(state: Budget, limits: Limits, name: str) -> float | int | None:
     left = _left(state, limits, name)
     if left is None:
         return None
-    part = min(left, max(getattr(limits, name) / PART[name], LEAST[name]))
+    part = min(left, max(getattr(limits, name) / PART[name], LEAST[name]), MOST)
     return max(1, int(part)) if name in ("tokens", "calls") else part
 
 

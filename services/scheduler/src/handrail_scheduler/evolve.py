@@ -286,7 +286,12 @@ def _sent_back(state: Execution, event: SuggestionSentBack) -> None:
         _answer_call(state, event.step_id, f"not done yet, {event.by or 'a person'} says: {event.comment}")
         return
     told = {"input": own["original"], "suggestion": own["said"], "comments": own["comments"]}
-    own |= {"phase": "revises", "asked": own["agent"], "input": told, "part": ("revision", own["id"], event.revision + 1)}
+    own |= {
+        "phase": "revises",
+        "asked": own["agent"],
+        "input": told,
+        "part": ("revision", own["id"], event.revision + 1),
+    }
 
 
 def _stop_work(state: Execution, step_id: str, status: StepStatus) -> Step:
