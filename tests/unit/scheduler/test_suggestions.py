@@ -222,6 +222,7 @@ def test_a_comment_on_what_is_no_longer_so_changes_nothing() -> None:
     assert story.comment("and shorter") == []
     story.answer("draft", DRAFT)
     assert story.comment("once more", revision=2) == [], "it has revised as often as it may"
+    assert [suggested.revisable for suggested in story.suggestions()] == [True, False]
 
 
 def test_an_answer_that_comes_again_while_people_decide_changes_nothing() -> None:
