@@ -12,6 +12,7 @@ from handrail_contracts.approvals import (
     SuggestionCreated,
     SuggestionRevisionRequested,
 )
+from handrail_contracts.budgets import BudgetAsked
 from handrail_contracts.envelope import ErrorInfo, utc
 from handrail_contracts.steps import AgentAdvanced, AgentExecuted, StepRequested, ToolAsked, ToolResult
 from handrail_scheduler.liveness import stuck
@@ -452,11 +453,12 @@ def test_a_step_that_calls_a_tool_may_ask_first_itself() -> None:
     parameters = {"tool": "refund", "arguments": {"amount": 5}, "ask_first": {"approvers": ["sarah"]}}
     step = {"step_id": "draft", "step_type": "tool_call", "parameters": parameters}
     story = Calling.__new__(Calling)
-    Workflow.__init__(story, {**step, "next_steps": ["after"]}, agent("after"))
+    Workflow.__init__(story, {**step, "next_steps": ["after"]}, agent("after"), budget={"calls": 5})
     assert (story.asked().ask_first, story.asked().granted) == (True, False)
     story.wish("draft")
     [suggested] = story.suggestions()
     assert (suggested.approvers, suggested.revisable) == (("sarah",), False)
     story.decide(data={"amount": 4})
     assert (story.asked().granted, story.asked().input, story.asked().kind) == (True, {"amount": 4}, "tool")
+    assert not [message for message in story.said if isinstance(message, BudgetAsked)], "a tool is no agent"
     assert "step.completed" in story.answer("draft", "refunded")
