@@ -15,7 +15,7 @@ from handrail_runtime.writer import Parcel
 
 from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import InlineFunction, Progress, Suggests
-from handrail_agent_runner.conversation import SOURCE, Overtaken
+from handrail_agent_runner.conversation import SOURCE, Overtaken, TooLarge
 from handrail_agent_runner.registry import Registry
 
 HoldBack = Callable[[StepRequested], Awaitable[None]]
@@ -86,6 +86,8 @@ def _too_late(request: StepRequested) -> ErrorInfo:
 def _told(request: StepRequested, error: BaseException) -> ErrorInfo:
     if isinstance(error, AgentFailure):
         return error.info
+    if isinstance(error, TooLarge):
+        return ErrorInfo(code="RESULT_TOO_LARGE", message=str(error))
     try:
         said = str(error)
     except Exception:
@@ -101,7 +103,7 @@ def answer_of(request: StepRequested, outcome: Outcome, limit: int) -> Parcel:
     if len(value) > min(limit + ENVELOPE_BYTES, MAX_RECORD_BYTES):
         text = f"the answer of agent {request.agent} is larger than {limit} bytes; pass large data by reference"
         error = ErrorInfo(code="RESULT_TOO_LARGE", message=text)
-        message, value = _encoded(request, replace(outcome, output=None, error=error))
+        message, value = _encoded(request, replace(outcome, output=None, error=error, call_id=""))
     headers = cloud_event_headers(message, SOURCE)
     return Parcel(topics.AGENT_EXECUTED, request.execution_id, value, headers, request.partition)
 
