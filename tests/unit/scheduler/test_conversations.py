@@ -35,6 +35,7 @@ def test_a_later_attempt_goes_on_from_the_last_result() -> None:
     story = Workflow(agent("a", **RETRY))
     calls = (ModelCall(model="m", seconds=1),)
     assert ask(story, model_calls=calls) == ["step.models_called", "step.advanced"]
+    assert ask(story, model_calls=calls) == [], "what a runner repeats has cost nothing more"
     assert give(story) == ["step.advanced"]
     story.answer("a", error=BROKEN)
     story.wait(10)
