@@ -428,7 +428,7 @@ def _settle_calls(turns: list[dict[str, Any]] | None, event: StepSteered) -> Non
     why = f"{unknown}: {event.reason}" if event.reason else unknown
     told = {"error": why} if event.data is None else {"content": event.data}
     for call in Turn.model_validate(turns[-1]).open():
-        if not call.repeatable:
+        if not call.repeatable and (call.begun or not call.ask):
             _give(turns, -1, ToolResult(call_id=call.call_id, **told))
 
 
