@@ -175,6 +175,22 @@ def test_a_limit_beyond_all_counting_can_be_kept() -> None:
     assert story.machine.core.unpack(story.machine.core.pack(state)) == state
 
 
+def test_raised_in_a_pause_nothing_begins_before_it_is_over() -> None:
+    story = Spending()
+    story.set("agent", "writer", tokens=10)
+    story.start("one")
+    story.answer("one", tokens=20)
+    story.start("two")
+    story.control("two", "pause")
+    name = story.set("agent", "writer", tokens=1000)
+    assert not story.requests("two")
+    assert not story.machine.core.unpack(story.machine.states[name]).open
+    story.control("two", "resume")
+    assert len(story.requests("two")) == 1
+    story.answer("two", error=BROKEN)
+    assert story.status("two") == "execution.failed", "its only attempt"
+
+
 def test_without_budgets_nobody_is_asked() -> None:
     story = Spending()
     story.start("one")
