@@ -8,6 +8,7 @@ from handrail_contracts import topics
 from handrail_contracts.approvals import (
     ApprovalDecided,
     ApprovalSubmitted,
+    ApprovalWithdrawn,
     CommentAdded,
     SuggestionCreated,
     SuggestionRevisionRequested,
@@ -79,6 +80,15 @@ def test_of_very_many_comments_the_latest_go_to_the_agent_together() -> None:
         story.comment(f"{number} ".ljust(10_000, "."))
     assert story.suggest(2) == ["suggestion.revised", "approval.commented"]
     assert story.sent_back()[-1][2].startswith("100 ")
+
+
+def test_nobody_is_asked_about_what_was_taken_back_before_it_arrived() -> None:
+    story = Suggested.__new__(Suggested)
+    Gatekeeper.__init__(story)
+    gone = ApprovalWithdrawn(**story.common(approval_id=GATE, reason="cancelled"))
+    story.command(topics.APPROVAL_REQUESTED, gone)
+    assert story.suggest() == []
+    assert story.command(topics.APPROVAL_REQUESTED, gone) == []
 
 
 def test_what_is_said_while_it_is_revised_sends_the_revision_back() -> None:

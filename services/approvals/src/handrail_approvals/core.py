@@ -66,7 +66,8 @@ class ApprovalsCore:
                 if not ended(message.suggestion_id):
                     _suggested(state, message, emit)
             case ApprovalWithdrawn():
-                if message.approval_id in state.gates:
+                # a suggestion comes by another topic: its withdrawal may be here first
+                if message.approval_id in state.gates or not ended(message.approval_id):
                     emit(ApprovalClosed(approval_id=message.approval_id, decision="withdrawn"))
             case ApprovalSubmitted():
                 _submitted(state, message, emit, ended)
@@ -99,7 +100,7 @@ class ApprovalsCore:
                 revised.revision, revised.revising = event.suggestion.revision, False
                 revised.revisable = event.suggestion.revisable
             case ApprovalClosed():
-                state.last_closed = state.gates.pop(event.approval_id)
+                state.last_closed = state.gates.pop(event.approval_id, None)
             case ApprovalRefused():
                 if (gate := state.gates.get(event.approval_id)) is not None:
                     gate.refused += 1
