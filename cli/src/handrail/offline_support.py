@@ -54,7 +54,7 @@ def suggestion(action: str, told: Any) -> dict[str, Any]:
     if "mail" not in action:
         why = f"The issue is {seen['category']} and routine; the customer is {seen['sentiment']}. No escalation needed."
         return {"action": action, "reasoning": why, "confidence": 0.99, "suggested_data": {}, "comment": ""}
-    first_name = seen["customer_name"].split()[0]
+    first_name = (seen["customer_name"].split() or ["there"])[0]
     parts = [f"Hi {first_name},", f"Thank you for reaching out. {ADVICE[seen['category']]}"]
     parts += [wished(comment) for comment in comments]
     parts += [

@@ -57,6 +57,7 @@ class ApprovalDecided(ExecutionMessage):
     decided_by: str = ""
     comment: str = ""
     data: JsonObject | None = Field(None, description="of a suggestion, if the person has corrected it")
+    revision: int | None = Field(None, description="of a suggestion: the one that was decided on")
 
 
 class CommentAdded(ExecutionMessage):

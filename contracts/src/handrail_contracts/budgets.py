@@ -12,6 +12,8 @@ BUDGET_PREFIX = "budget:"
 Scope = Literal["execution", "workflow", "agent", "tenant"]
 Period = Literal["total", "day", "month"]
 DIMENSIONS = ("tokens", "cost_usd", "calls", "seconds")
+MOST = 10**15
+"""More than anybody uses, and what every reader of JSON can count."""
 
 
 class Used(Model):

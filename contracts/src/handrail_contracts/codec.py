@@ -74,7 +74,9 @@ def _adapter(topic: str) -> TypeAdapter[Any]:
     joined: Any = types[0]
     for other in types[1:]:
         joined = joined | other
-    return TypeAdapter(joined if len(types) == 1 else Annotated[joined, Field(discriminator="event_type")])
+    if len(types) > 1:
+        joined = Annotated[joined, Field(discriminator="event_type")]
+    return TypeAdapter(joined)
 
 
 def encode(message: BaseModel) -> bytes:

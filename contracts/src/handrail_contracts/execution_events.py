@@ -186,11 +186,15 @@ class SuggestionSentBack(ExecutionEvent):
 
 
 class SuggestionApproved(ExecutionEvent):
-    """What happens next is the action, with `data`: what the agent suggested, or what a person made of it."""
+    """What happens next is the action, with `data`: what the agent suggested, or what a person made of it.
+
+    `revision` is the one that the person saw: the agent may have made another one in the same moment.
+    """
 
     type: Literal["suggestion.approved"] = "suggestion.approved"
     step_id: str
     suggestion_id: str
+    revision: int | None = None
     action: str
     data: JsonObject = {}
     by: str

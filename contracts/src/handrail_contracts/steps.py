@@ -57,7 +57,11 @@ class Turn(Model):
         return self._changed(call_id, begun=holder)
 
     def grant(self, call_id: str, arguments: JsonObject) -> "Turn":
-        return self._changed(call_id, granted=arguments)
+        return self.without_result(call_id)._changed(call_id, granted=arguments)
+
+    def without_result(self, call_id: str) -> "Turn":
+        kept = tuple(result for result in self.results if result.call_id != call_id)
+        return self.model_copy(update={"results": kept})
 
     def _changed(self, call_id: str, **fields: Any) -> "Turn":
         changed = [call.model_copy(update=fields) if call.call_id == call_id else call for call in self.asked]

@@ -8,7 +8,8 @@ from handrail_agent_runner import conversation as module
 from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import Progress
 from handrail_agent_runner.agents.llm import make_llm_agent
-from handrail_agent_runner.conversation import Conversation, Found, Overtaken
+from handrail_agent_runner.attempt import carry_out
+from handrail_agent_runner.conversation import Conversation, ConversationLog, Found, Overtaken
 from handrail_agent_runner.tools import Tool
 from handrail_contracts.envelope import utc
 from handrail_contracts.steps import AgentAdvanced, StepProgressed, StepRequested, ToolAsked, ToolResult
@@ -51,6 +52,29 @@ def delta(index: int, content: str, at: int, turn: int = 0) -> StepProgressed:
         event_id=f"p{index}", occurred_at=utc(0), execution_id="e", workflow_id="w", step_id=wish.step_id,
         run_id=wish.run_id, attempt=1, kind="delta", index=index, data={"content": content, "turn": turn, "at": at},
     )  # fmt: skip
+
+
+async def test_what_does_not_fit_into_a_record_is_a_failure_and_never_sent() -> None:
+    sent: list[Any] = []
+
+    def publish(parcels: list[Any], arrived: Any) -> None:
+        sent.extend(parcels)
+        arrived()
+
+    log = ConversationLog(Settings(), publish)
+    conversation = Conversation(request(), log)
+
+    class Verbose:
+        async def wait_for(self, wish: StepRequested) -> Any:
+            return self
+
+        async def execute(self, wish: StepRequested, progress: Progress) -> Any:
+            await conversation.asked({"text": "a"}, (AGAIN,), [])
+            await conversation.gave(0, ToolResult(call_id="c2", content="x" * 1_000_000))
+
+    outcome = await carry_out(Verbose(), request(), Progress(lambda kind, data: None))  # type: ignore[arg-type]
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.error.retryable, len(sent)) == ("RESULT_TOO_LARGE", False, 1)
 
 
 async def test_who_takes_over_knows_what_was_asked_and_given() -> None:

@@ -8,6 +8,7 @@ from handrail_contracts import topics
 from handrail_contracts.approvals import (
     ApprovalDecided,
     ApprovalSubmitted,
+    ApprovalWithdrawn,
     CommentAdded,
     SuggestionCreated,
     SuggestionRevisionRequested,
@@ -60,6 +61,34 @@ def test_a_comment_sends_it_back_and_the_revision_is_what_people_see() -> None:
     story.submit(data={"body": "mine"})
     [decided] = story.decisions()
     assert (decided.decision, decided.decided_by, decided.data) == ("approved", "sarah", {"body": "mine"})
+    assert decided.revision == 2
+
+
+def test_once_it_was_revised_as_often_as_it_may_be_a_comment_is_a_comment() -> None:
+    story = Suggested()
+    story.comment("shorter")
+    story.comment("and friendlier")
+    assert story.suggest(2, revisable=False) == ["suggestion.revised"]
+    story.comment("once more")
+    assert [told[0] for told in story.sent_back()] == [1]
+
+
+def test_of_very_many_comments_the_latest_go_to_the_agent_together() -> None:
+    story = Suggested()
+    story.comment("shorter")
+    for number in range(120):
+        story.comment(f"{number} ".ljust(10_000, "."))
+    assert story.suggest(2) == ["suggestion.revised", "approval.commented"]
+    assert story.sent_back()[-1][2].startswith("100 ")
+
+
+def test_nobody_is_asked_about_what_was_taken_back_before_it_arrived() -> None:
+    story = Suggested.__new__(Suggested)
+    Gatekeeper.__init__(story)
+    gone = ApprovalWithdrawn(**story.common(approval_id=GATE, reason="cancelled"))
+    story.command(topics.APPROVAL_REQUESTED, gone)
+    assert story.suggest() == []
+    assert story.command(topics.APPROVAL_REQUESTED, gone) == []
 
 
 def test_what_is_said_while_it_is_revised_sends_the_revision_back() -> None:

@@ -14,6 +14,7 @@ from handrail_contracts.ids import partition_of
 from handrail_contracts.journal import claim_header, record_header
 from handrail_gateway.auth import Caller
 from handrail_gateway.live import QUEUE_RECORDS, Item, LiveTail, Said, Subscription, Tailing
+from handrail_gateway.progress import Heard
 from handrail_gateway.sse import ExecutionStream
 from handrail_gateway.streaming import START, Frame, frame, frames_of, parse_position, progress_frame
 from handrail_gateway.waiting import Positions
@@ -238,13 +239,14 @@ class FakeReader:
 
 
 @dataclass
-class Heard:
+class Words:
     """The log of progress: one word for each offset."""
 
     words: list[str] = field(default_factory=list)
 
-    async def between(self, execution_id: str, start: int | None, since: float, end: int | None) -> list[Frame]:
-        return [delta(offset, word) for offset, word in enumerate(self.words[:end]) if offset >= (start or 0)]
+    async def between(self, execution_id: str, start: int | None, since: float, end: int | None) -> Heard:
+        told = [delta(offset, word) for offset, word in enumerate(self.words[:end]) if offset >= (start or 0)]
+        return Heard(told, len(self.words) if end is None else end)
 
     async def close(self) -> None: ...
 
@@ -257,7 +259,7 @@ def delta(offset: int, word: str) -> Frame:
 
 def stream(log: Log, tail: LiveTail, position: tuple[int, int] = START, **more: Any) -> ExecutionStream:
     caller = Caller("ada", "acme", "apollo", more.pop("expires_at", 2**40))
-    missed = more.pop("missed", Heard())
+    missed = more.pop("missed", Words())
     return ExecutionStream(log.database, Positions(log.database, 0.001), tail, missed, caller, E, position, **more)
 
 
@@ -411,7 +413,7 @@ async def test_words_told_before_it_joined_are_told_once_and_in_order(heard: int
     await until(lambda: tail._next.get(P, 0) == len(log.records))
     tail._progress[P] = joined
     log.project()
-    ours = stream(log, tail, progress=heard, missed=Heard(words))
+    ours = stream(log, tail, progress=heard, missed=Words(words))
     told: list[Frame] = []
 
     async def listen() -> None:

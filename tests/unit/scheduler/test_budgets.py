@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 from handrail_contracts import topics
 from handrail_contracts.budgets import (
@@ -20,7 +21,7 @@ from handrail_contracts.envelope import ErrorInfo, utc
 from handrail_contracts.journal import Fences
 from handrail_contracts.steps import AgentExecuted, ModelCall, StepRequested
 from handrail_contracts.workflows import WorkflowDefined, WorkflowStarted
-from handrail_runtime.machine.core import Instead, Missing
+from handrail_runtime.machine.core import Instead, Kind, Missing
 from handrail_runtime.machine.partition import Input, PartitionMachine
 from handrail_scheduler.core import SchedulerCore
 from handrail_scheduler.definitions import Definitions
@@ -81,12 +82,16 @@ class Spending(Story):
         self._hand_on(topics.AGENT_EXECUTED, message)
 
     def cancel(self, execution_id: str) -> None:
+        self.control(execution_id, "cancel")
+
+    def control(self, execution_id: str, action: Any, **fields: Any) -> None:
         message = ExecutionControlled(
             event_id=str(uuid4()),
             occurred_at=utc(self.now),
             execution_id=execution_id,
             workflow_id="w",
-            action="cancel",
+            action=action,
+            **fields,
         )
         self._hand_on(topics.EXECUTION_CONTROLLED, message)
 
@@ -125,6 +130,65 @@ class Spending(Story):
 def _events(record: Any, execution_id: str) -> list[Any]:
     value = record["value"]
     return list(value.get("events", ())) if value.get("execution_id") == execution_id else []
+
+
+def test_after_a_rewind_an_attempt_that_was_forgiven_before_is_not_forgiven_again() -> None:
+    story = Spending(retry={"max_attempts": 2, "backoff_seconds": 1})
+    story.set("agent", "writer", tokens=100_000)
+    story.start("one")
+    story.answer("one", error=SPENT, tokens=10_000)
+    story.control("one", "rewind", step_id="a")
+    story.answer("one", error=BROKEN)
+    story.pass_time(60)
+    story.answer("one", error=BROKEN)
+    assert story.status("one") == "execution.failed"
+
+
+def test_what_a_crash_has_repeated_counts_once() -> None:
+    story = Spending()
+    name = story.set("agent", "writer", tokens=100_000)
+    story.start("one")
+    story.answer("one", tokens=4_000)
+    for message in [message for message in story.said if isinstance(message, BudgetAsked | BudgetReturned)]:
+        story._input(topics.ADMISSION, message)
+    state = story.machine.core.unpack(story.machine.states[name])
+    assert (state.spent["tokens"], state.open) == (4_000, {})
+
+
+def test_a_fold_asks_nobody_to_begin_what_has_ended() -> None:
+    story = Spending()
+    story.set("agent", "writer", tokens=100_000)
+    story.start("one")
+    story.answer("one", tokens=4_000)
+    fresh: PartitionMachine[Any] = PartitionMachine(SchedulerCore(story.definitions), 0, 1, Fences({}))
+    for offset, entry in enumerate(story.journal):
+        headers = [(name, text.encode()) for name, text in entry["headers"]]
+        fresh.fold(offset, headers, orjson.dumps(entry["value"]))
+    assert not [told for told in fresh.undelivered() if told.kind is Kind.REQUEST]
+
+
+def test_a_limit_beyond_all_counting_can_be_kept() -> None:
+    story = Spending()
+    name = story.set("agent", "writer", tokens=10**30)
+    story.start("one")
+    state = story.machine.states[name]
+    assert story.machine.core.unpack(story.machine.core.pack(state)) == state
+
+
+def test_raised_in_a_pause_nothing_begins_before_it_is_over() -> None:
+    story = Spending()
+    story.set("agent", "writer", tokens=10)
+    story.start("one")
+    story.answer("one", tokens=20)
+    story.start("two")
+    story.control("two", "pause")
+    name = story.set("agent", "writer", tokens=1000)
+    assert not story.requests("two")
+    assert not story.machine.core.unpack(story.machine.states[name]).open
+    story.control("two", "resume")
+    assert len(story.requests("two")) == 1
+    story.answer("two", error=BROKEN)
+    assert story.status("two") == "execution.failed", "its only attempt"
 
 
 def test_without_budgets_nobody_is_asked() -> None:

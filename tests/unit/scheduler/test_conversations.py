@@ -35,6 +35,7 @@ def test_a_later_attempt_goes_on_from_the_last_result() -> None:
     story = Workflow(agent("a", **RETRY))
     calls = (ModelCall(model="m", seconds=1),)
     assert ask(story, model_calls=calls) == ["step.models_called", "step.advanced"]
+    assert ask(story, model_calls=calls) == [], "what a runner repeats has cost nothing more"
     assert give(story) == ["step.advanced"]
     story.answer("a", error=BROKEN)
     story.wait(10)
@@ -52,6 +53,16 @@ def test_of_two_who_go_on_from_one_turn_the_first_counts() -> None:
     assert give(story) == [], "it was given before"
     assert ask(story, 1, "other", follows="one") == ["step.advanced"], "it takes over what the first has left"
     assert ask(story, 1, follows="one", model_calls=(ModelCall(model="m", seconds=1),)) == ["step.models_called"]
+
+
+def test_a_call_that_nobody_has_allowed_yet_has_no_outcome_to_settle() -> None:
+    story = Workflow(agent("a", **RETRY))
+    wish = ToolAsked(call_id="c2", tool="refund", repeatable=False, ask=True)
+    advance(story, 0, said={"text": "both"}, asked=(CALL, wish))
+    story.answer("a", error=UNKNOWN)
+    story.control("retry", step_id="a", data="paid")
+    [turn] = story.requests()[-1].turns
+    assert [result.call_id for result in turn.results] == ["c1"]
 
 
 def test_a_call_with_an_unknown_outcome_waits_for_a_person_who_may_say_what_it_gave() -> None:

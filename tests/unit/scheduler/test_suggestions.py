@@ -12,8 +12,9 @@ from handrail_contracts.approvals import (
     SuggestionCreated,
     SuggestionRevisionRequested,
 )
+from handrail_contracts.budgets import BudgetAsked
 from handrail_contracts.envelope import ErrorInfo, utc
-from handrail_contracts.steps import AgentAdvanced, AgentExecuted, StepRequested, ToolAsked
+from handrail_contracts.steps import AgentAdvanced, AgentExecuted, StepRequested, ToolAsked, ToolResult
 from handrail_scheduler.liveness import stuck
 from unit.stories import EXECUTION, Workflow, agent
 
@@ -153,6 +154,67 @@ def test_decided_while_the_agent_revises_what_people_saw_counts() -> None:
     assert story.answer("draft", DRAFT, attempt=revising.attempt) == [], "too late"
 
 
+def test_what_people_saw_happens_and_not_what_the_agent_has_made_of_it_meanwhile() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    story.comment("shorter")
+    story.answer("draft", {**DRAFT, "action": "close", "suggested_data": {"body": "nobody has seen this"}})
+    story.decide(revision=1)
+    assert (story.asked().kind, story.asked().agent, story.asked().input) == ("action", "send", MAIL)
+    story.answer("draft", SENT)
+    [output] = [event["output"] for event in story.events if event["type"] == "step.completed"]
+    assert (output["action"], output["revision"]) == ("send", 1)
+
+
+def test_an_action_knows_nothing_of_what_its_agent_called_on_the_way() -> None:
+    story = Calling(parameters={"suggestion": {"actions": {"send": "email"}}})
+    story.answer("draft", DRAFT)
+    story.comment("shorter")
+    story.ask("c1")
+    story.advance(0, result=ToolResult(call_id="c1", content="looked up"))
+    story.decide()
+    assert (story.asked().kind, story.asked().turns) == ("action", ())
+
+
+def test_after_an_edit_neither_revision_nor_action_is_taken_for_the_one_before() -> None:
+    story = Suggesting()
+    for _ in range(2):
+        story.answer("draft", DRAFT)
+        story.comment("shorter")
+        story.answer("draft", DRAFT)
+        story.decide()
+        story.control("edit", step_id="draft", data="another ticket")
+    runs = [request.run_id for request in story.requests() if request.kind == "action" or "comments" in request.input]
+    assert len(set(runs)) == 4
+
+
+def test_an_open_suggestion_stays_with_the_rules_that_people_were_told() -> None:
+    story = Suggesting(retry={"max_attempts": 2, "backoff_seconds": 1})
+    story.answer("draft", DRAFT)
+    story.decide()
+    same = story.workflow["definition"]["steps"]
+    story.define(agent("draft", "after", parameters={"suggestion": {"actions": {"close": "none"}}}), agent("after"))
+    assert story.control("migrate", version=2) == []
+    story.define(*same, agent("last"))
+    assert story.control("migrate", version=3)[0] == "execution.version_changed"
+    story.answer("draft", error=BROKEN)
+    story.wait(10)
+    assert story.asked().kind == "action"
+
+
+def test_a_call_that_people_saw_is_made_and_the_next_one_asks() -> None:
+    story = Calling()
+    story.wish()
+    story.comment("only half of it")
+    story.ask("c2", 1, follows="one")
+    story.wish("c2", amount=2)
+    story.decide(revision=1)
+    first, second = story.asked().turns
+    assert (first.asked[0].granted, second.asked[0].granted) == ({"amount": 5}, None)
+    story.wish("c2", amount=2)
+    assert len({suggested.suggestion_id for suggested in story.suggestions()}) == 2
+
+
 def test_a_comment_on_what_is_no_longer_so_changes_nothing() -> None:
     story = Suggesting({"max_revisions": 1})
     story.answer("draft", DRAFT)
@@ -161,6 +223,15 @@ def test_a_comment_on_what_is_no_longer_so_changes_nothing() -> None:
     assert story.comment("and shorter") == []
     story.answer("draft", DRAFT)
     assert story.comment("once more", revision=2) == [], "it has revised as often as it may"
+    assert [suggested.revisable for suggested in story.suggestions()] == [True, False]
+
+
+def test_an_answer_that_comes_again_while_people_decide_changes_nothing() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    assert story.answer("draft", DRAFT) == []
+    assert story.answer("draft", error=BROKEN) == []
+    assert len(story.suggestions()) == 1
 
 
 def test_paused_nothing_happens_before_it_is_resumed() -> None:
@@ -171,6 +242,36 @@ def test_paused_nothing_happens_before_it_is_resumed() -> None:
     assert story.asked().kind == "agent"
     story.control("resume")
     assert story.asked().kind == "action"
+
+
+def test_in_a_loop_that_begins_again_people_are_asked_anew() -> None:
+    body = [agent("draft", parameters={"suggestion": True}), agent("other")]
+    loop = {"step_id": "each", "step_type": "loop", "parameters": {"over": "{{ [1] }}", "steps": body}}
+    story = Suggesting.__new__(Suggesting)
+    Workflow.__init__(story, {**loop, "retry": {"max_attempts": 2, "backoff_seconds": 1}})
+    story.answer("each[0].draft", DRAFT)
+    story.answer("each[0].other", error=ErrorInfo(code="VALIDATION_ERROR", message="no"))
+    story.wait(10)
+    story.answer("each[0].draft", DRAFT)
+    first, second = story.suggestions()
+    assert first.suggestion_id != second.suggestion_id, "its gate was closed"
+    assert second.revision == 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_decided_in_a_pause_while_the_agent_revises_it_happens_when_resumed(failed: bool) -> None:
+    story = Suggesting(retry={"max_attempts": 2, "backoff_seconds": 1})
+    story.answer("draft", DRAFT)
+    story.comment("shorter")
+    if failed:
+        story.answer("draft", error=BROKEN)
+    story.control("pause")
+    story.decide()
+    assert story.answer("draft", DRAFT) == []
+    story.control("resume")
+    action = story.asked()
+    assert (action.kind, action.input) == ("action", MAIL)
+    assert "step.completed" in story.answer("draft", SENT)
 
 
 @pytest.mark.parametrize("how", ["cancel", "edit", "skip"])
@@ -281,6 +382,54 @@ def test_a_comment_on_a_call_is_heard_by_the_model_which_may_want_another() -> N
     assert story.asked().turns[1].asked[0].granted == {"amount": 2}
 
 
+def test_what_is_suggested_after_a_call_was_allowed_is_another_suggestion() -> None:
+    story = Calling(parameters={"suggestion": True})
+    story.wish()
+    story.decide()
+    story.answer("draft", DRAFT)
+    call, draft = story.suggestions()
+    assert draft.suggestion_id != call.suggestion_id, "the gate of the call is closed"
+    assert draft.revision == 1
+    assert "step.completed" in story.decide()
+
+
+def test_an_agent_that_revises_and_calls_something_still_knows_what_it_was_told() -> None:
+    story = Calling(parameters={"suggestion": True})
+    story.answer("draft", DRAFT)
+    story.comment("refund her, too")
+    told = story.asked().input
+    story.ask("c1")
+    story.wish()
+    story.decide()
+    assert story.asked().input == told
+
+
+@pytest.mark.parametrize("further", [False, True])
+def test_a_call_is_allowed_while_its_model_thinks_of_another(further: bool) -> None:
+    story = Calling()
+    story.wish()
+    story.comment("only half of it")
+    if further:
+        story.ask("c2", 1, follows="one")
+    story.decide()
+    first, *later = story.asked().turns
+    assert [call.granted for call in first.open()] == [{"amount": 5}], "what was allowed is made"
+    assert [turn.asked[0].granted for turn in later] == [None] * further
+
+
+@pytest.mark.parametrize("further", [False, True])
+def test_a_call_is_refused_while_its_model_thinks_of_another(further: bool) -> None:
+    story = Calling()
+    story.wish()
+    story.comment("only half of it")
+    if further:
+        story.ask("c2", 1, follows="one")
+    story.decide("rejected", comment="leave it")
+    first, *later = story.asked().turns
+    assert [result.error for result in first.results] == ["sarah has not allowed this: leave it"]
+    assert [turn.results for turn in later] == [()] * further
+
+
 def test_a_call_that_is_not_wanted_any_more_waits_for_nobody() -> None:
     story = Calling()
     story.wish()
@@ -304,11 +453,12 @@ def test_a_step_that_calls_a_tool_may_ask_first_itself() -> None:
     parameters = {"tool": "refund", "arguments": {"amount": 5}, "ask_first": {"approvers": ["sarah"]}}
     step = {"step_id": "draft", "step_type": "tool_call", "parameters": parameters}
     story = Calling.__new__(Calling)
-    Workflow.__init__(story, {**step, "next_steps": ["after"]}, agent("after"))
+    Workflow.__init__(story, {**step, "next_steps": ["after"]}, agent("after"), budget={"calls": 5})
     assert (story.asked().ask_first, story.asked().granted) == (True, False)
     story.wish("draft")
     [suggested] = story.suggestions()
     assert (suggested.approvers, suggested.revisable) == (("sarah",), False)
     story.decide(data={"amount": 4})
     assert (story.asked().granted, story.asked().input, story.asked().kind) == (True, {"amount": 4}, "tool")
+    assert not [message for message in story.said if isinstance(message, BudgetAsked)], "a tool is no agent"
     assert "step.completed" in story.answer("draft", "refunded")

@@ -15,7 +15,7 @@ from handrail_runtime.writer import Parcel
 
 from handrail_agent_runner.agents import AgentFailure
 from handrail_agent_runner.agents.base import InlineFunction, Progress, Suggests
-from handrail_agent_runner.conversation import SOURCE, Overtaken
+from handrail_agent_runner.conversation import SOURCE, Overtaken, TooLarge
 from handrail_agent_runner.registry import Registry
 
 HoldBack = Callable[[StepRequested], Awaitable[None]]
@@ -32,10 +32,11 @@ class Outcome:
     error: ErrorInfo | None = None
     model_calls: tuple[ModelCall, ...] = ()
     call_id: str = ""
+    suggested: bool = False
 
     @property
     def status(self) -> Literal["completed", "failed", "suggested"]:
-        return "suggested" if self.call_id else "completed" if self.error is None else "failed"
+        return "suggested" if self.suggested else "completed" if self.error is None else "failed"
 
 
 def carry_out_inline(function: InlineFunction, request: StepRequested) -> Outcome:
@@ -66,7 +67,7 @@ async def carry_out(
         raise
     except Suggests as wish:
         wanted = wish.suggestion.model_dump()
-        return Outcome(time.perf_counter() - began, wanted, None, tuple(progress.model_calls), wish.call_id)
+        return Outcome(time.perf_counter() - began, wanted, None, tuple(progress.model_calls), wish.call_id, True)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -86,6 +87,8 @@ def _too_late(request: StepRequested) -> ErrorInfo:
 def _told(request: StepRequested, error: BaseException) -> ErrorInfo:
     if isinstance(error, AgentFailure):
         return error.info
+    if isinstance(error, TooLarge):
+        return ErrorInfo(code="RESULT_TOO_LARGE", message=str(error))
     try:
         said = str(error)
     except Exception:
@@ -101,7 +104,7 @@ def answer_of(request: StepRequested, outcome: Outcome, limit: int) -> Parcel:
     if len(value) > min(limit + ENVELOPE_BYTES, MAX_RECORD_BYTES):
         text = f"the answer of agent {request.agent} is larger than {limit} bytes; pass large data by reference"
         error = ErrorInfo(code="RESULT_TOO_LARGE", message=text)
-        message, value = _encoded(request, replace(outcome, output=None, error=error))
+        message, value = _encoded(request, replace(outcome, output=None, error=error, call_id="", suggested=False))
     headers = cloud_event_headers(message, SOURCE)
     return Parcel(topics.AGENT_EXECUTED, request.execution_id, value, headers, request.partition)
 

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from aiokafka import TopicPartition
 from handrail_contracts import topics
-from handrail_contracts.codec import DecodeError, cloud_event_headers, decode, encode
+from handrail_contracts.codec import MAX_RECORD_BYTES, DecodeError, cloud_event_headers, decode, encode
 from handrail_contracts.envelope import JsonObject, tenant_of, utc
 from handrail_contracts.ids import derive
 from handrail_contracts.steps import (
@@ -45,6 +45,10 @@ Found = AgentAdvanced | AgentExecuted | StepProgressed
 
 class Overtaken(Exception):
     """Another runner goes on with the conversation; this one must not."""
+
+
+class TooLarge(Exception):
+    """What would have to be kept does not fit into one record."""
 
 
 class Conversation:
@@ -198,8 +202,12 @@ class ConversationLog:
         self._lock = asyncio.Lock()
 
     async def say(self, message: AgentAdvanced, partition: int) -> None:
+        """Raises `TooLarge`."""
         arrived = asyncio.Event()
         value, headers = encode(message), cloud_event_headers(message, SOURCE)
+        if len(value) > MAX_RECORD_BYTES:
+            what = "the result of a call" if message.said is None else "what the model says"
+            raise TooLarge(f"{what} in step {message.step_id} is larger than one record; pass large data by reference")
         parcel = Parcel(topics.AGENT_EXECUTED, message.execution_id, value, headers, partition)
         self._publish([parcel], arrived.set)
         await arrived.wait()

@@ -34,6 +34,8 @@ from handrail_approvals.state import Gate, Gates
 Emit = Callable[[AnyApprovalEvent], None]
 REFUSALS_KEPT = 100
 """Refused submissions are history too, but nobody may fill the journal with them."""
+UNHEARD_KEPT = 20
+"""Comments of the time in which the agent revises: the latest go to it together, in one record."""
 
 WIRING = Wiring(
     service="approvals",
@@ -64,7 +66,8 @@ class ApprovalsCore:
                 if not ended(message.suggestion_id):
                     _suggested(state, message, emit)
             case ApprovalWithdrawn():
-                if message.approval_id in state.gates:
+                # a suggestion comes by another topic: its withdrawal may be here first
+                if message.approval_id in state.gates or not ended(message.approval_id):
                     emit(ApprovalClosed(approval_id=message.approval_id, decision="withdrawn"))
             case ApprovalSubmitted():
                 _submitted(state, message, emit, ended)
@@ -95,8 +98,9 @@ class ApprovalsCore:
             case SuggestionRevised():
                 revised = state.gates[event.approval_id]
                 revised.revision, revised.revising = event.suggestion.revision, False
+                revised.revisable = event.suggestion.revisable
             case ApprovalClosed():
-                state.last_closed = state.gates.pop(event.approval_id)
+                state.last_closed = state.gates.pop(event.approval_id, None)
             case ApprovalRefused():
                 if (gate := state.gates.get(event.approval_id)) is not None:
                     gate.refused += 1
@@ -170,7 +174,7 @@ def _suggested(state: Gates, message: SuggestionCreated, emit: Emit) -> None:
         emit(SuggestionRevised(approval_id=message.suggestion_id, suggestion=_shown(message)))
         if message.comment:
             emit(_agent_commented(message))
-        if gate.unheard:
+        if gate.unheard and message.revisable:
             emit(_commented_again(message, gate))
 
 
@@ -227,7 +231,7 @@ def _heard(gate: Gate | None, event: ApprovalCommented) -> None:
     if event.revises is not None:
         gate.revising, gate.unheard = True, []
     elif gate.revising and event.author_type == "human":
-        gate.unheard = [*gate.unheard, event.text]
+        gate.unheard = [*gate.unheard, event.text][-UNHEARD_KEPT:]
 
 
 def _gate(state: Gates, gate_id: str, message: ExecutionMessage, ended: Callable[[str], bool]) -> Gate | None:
@@ -331,5 +335,6 @@ def _decided(state: Gates, event: ApprovalClosed, at: datetime) -> Outgoing:
         decided_by=event.by,
         comment=event.comment,
         data=event.data,
+        revision=event.revision,
     )
     return Outgoing(Kind.FACT, topics.APPROVAL_DECIDED, state.execution_id, message)

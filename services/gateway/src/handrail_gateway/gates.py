@@ -17,6 +17,8 @@ from handrail_gateway.problems import Problem, conflict, forbidden, not_found
 from handrail_gateway.schemas import CommentRequest, DecisionRequest
 from handrail_gateway.waiting import WAIT_SECONDS
 
+REVISED = "the suggestion has revision"
+"""How approvals begins to say that a decision was about an earlier one."""
 NOTED: dict[int | str, dict[str, Any]] = {
     200: {"description": "this decision counts"},
     202: {"description": "submitted; not journaled yet"},
@@ -125,6 +127,8 @@ def _outcome(gate: Row, submission: str, body: DecisionRequest) -> dict[str, Any
     if gate["status"] != "pending":
         by = f" by {gate['decided_by']}" if gate["decided_by"] else ""
         raise conflict("ALREADY_DECIDED", f"The gate was {gate['status']}{by} before.")
+    if body.revision is not None and REVISED in str(gate["refused"]):
+        raise conflict("REVISED", f"The decision does not count: {gate['refused']}. Look at it again.")
     raise forbidden(f"The decision was refused: {gate['refused']}.")
 
 

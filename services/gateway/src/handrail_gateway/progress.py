@@ -1,6 +1,7 @@
 """What running steps told before a stream was there to hear it, or while it was away: read from the log when one joins."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Protocol
 
 import orjson
@@ -20,8 +21,16 @@ MOST_RECORDS = 50_000
 """How far back a stream that joins may look: words older than that are in the step's result, once it has one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was told up to the offset `end`."""
+
+    frames: list[Frame]
+    end: int
+
+
 class Missed(Protocol):
-    async def between(self, execution_id: str, start: int | None, since: float, end: int | None) -> list[Frame]:
+    async def between(self, execution_id: str, start: int | None, since: float, end: int | None) -> Heard:
         """Progress from offset `start` (or from the moment `since`, seconds since the epoch) up to `end` (or now), in order."""
 
     async def close(self) -> None: ...
@@ -35,7 +44,7 @@ class ProgressLog:
         self._reader: Reader | None = None
         self._lock = asyncio.Lock()
 
-    async def between(self, execution_id: str, start: int | None, since: float, end: int | None) -> list[Frame]:
+    async def between(self, execution_id: str, start: int | None, since: float, end: int | None) -> Heard:
         tp = TopicPartition(STEP_PROGRESSED, partition_of(execution_id, EXECUTION_PARTITIONS))
         async with self._lock:
             if self._reader is None:
@@ -43,13 +52,13 @@ class ProgressLog:
             if end is None:
                 end = (await self._reader.end_offsets([tp]))[tp]
             if start is not None and start >= end:
-                return []
+                return Heard([], start)
             if start is None:
                 start = (await self._reader.offsets_at([tp], int(since * 1000)))[tp]
             first = max((await self._reader.begin_offsets([tp]))[tp], start, end - MOST_RECORDS)
             if start < 0 or first >= end:
-                return []
-            return await self._read(self._reader, tp, first, end, execution_id.encode())
+                return Heard([], end)
+            return Heard(await self._read(self._reader, tp, first, end, execution_id.encode()), end)
 
     async def _read(self, reader: Reader, tp: TopicPartition, first: int, end: int, key: bytes) -> list[Frame]:
         reader.assign({tp: first})

@@ -51,6 +51,7 @@ class ExecutionStream:
     position: Position
     progress: int | None = None
     since: float = 0.0
+    looked_at: int = 0
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     reason: str = "gone"
     clock: Callable[[], float] = time.time
@@ -125,11 +126,14 @@ class ExecutionStream:
         """What the client has not heard, up to that place, or up to now. Best effort, as progress is."""
         if self.reason == "complete":
             return []
+        start = None if self.progress is None else max(self.progress, self.looked_at)
         try:
-            return await self.missed.between(self.execution_id, self.progress, self.since, end)
+            heard = await self.missed.between(self.execution_id, start, self.since, end)
         except (KafkaError, Unavailable, TimeoutError) as error:
             log.warning("progress_missed", execution_id=self.execution_id, error=repr(error))
             return []
+        self.looked_at = heard.end
+        return heard.frames
 
     async def _projected(self, offset: int, timeout: float) -> bool:
         """Whether everything before `offset` is in the history by now."""

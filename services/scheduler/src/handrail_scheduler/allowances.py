@@ -5,15 +5,21 @@ from typing import Any
 
 from handrail_contracts import topics
 from handrail_contracts.budgets import DIMENSIONS, BudgetAnswered, BudgetAsked, BudgetReturned, Limits, Used
-from handrail_contracts.envelope import tenant_of
-from handrail_contracts.execution_events import BudgetAwaited, BudgetGranted, ModelsCalled, StepStarted
+from handrail_contracts.envelope import ErrorInfo, tenant_of
+from handrail_contracts.execution_events import (
+    BudgetAwaited,
+    BudgetGranted,
+    ModelsCalled,
+    StepRetryScheduled,
+    StepStarted,
+)
 from handrail_contracts.ids import derive
 from handrail_contracts.journal import Record
 from handrail_contracts.steps import AgentExecuted
 from handrail_runtime.machine.core import Kind, Outgoing
 
 from handrail_scheduler.decision import Decision
-from handrail_scheduler.state import Execution, StepStatus
+from handrail_scheduler.state import Execution, Status, Step, StepStatus
 
 
 def answered(decision: Decision, message: BudgetAnswered) -> bool:
@@ -29,6 +35,10 @@ def answered(decision: Decision, message: BudgetAnswered) -> bool:
         return False
     if message.allowance is None:
         decision.say(BudgetAwaited, **told, reason=message.reason)
+    elif state.status is Status.PAUSED:
+        why = ErrorInfo(code="BUDGET_SPENT", message="nothing begins in a pause; the budget is asked again after it")
+        now = decision.at(0)
+        decision.say(StepRetryScheduled, step_id=step_id, attempt=message.attempt, error=why, retry_at=now)
     else:
         timeout = decision.graph.nodes[step_id].timeout_seconds
         deadline = None if timeout is None or len(own["asks"]) > 1 else decision.at(timeout)
@@ -82,7 +92,7 @@ def before(state: Execution, event: Any, record: Record) -> None:
             used["calls"] = used.get("calls", 0) + 1
     for step_id in _ended_by(event):
         if step_id in state.allowances:
-            _give_back(state, step_id, record, again=event.type == "step.started")
+            _give_back(state, step_id, record, again=_begins_again(state.steps.get(step_id), event))
 
 
 def _ended_by(event: Any) -> tuple[str, ...]:
@@ -95,12 +105,19 @@ def _ended_by(event: Any) -> tuple[str, ...]:
             return ()
 
 
+def _begins_again(step: Step | None, event: Any) -> bool:
+    """Whether it has used up what it was allowed while it ran, or was put off in a pause: it is none that failed."""
+    if event.type == "step.retry_scheduled":
+        return bool(event.error.code == "BUDGET_SPENT")
+    runs = step is not None and step.status is StepStatus.RUNNING and step.waits_for == "agent"
+    return runs and event.type == "step.started"
+
+
 def _give_back(state: Execution, step_id: str, record: Record, *, again: bool) -> None:
-    """An attempt that begins again while it runs has used up what it was allowed: it is none that failed."""
-    own, step = state.allowances.pop(step_id), state.steps.get(step_id)
+    own = state.allowances.pop(step_id)
     if own["since"] is not None:
         own["used"]["seconds"] = max(0.0, record.at.timestamp() - own["since"])
-    if again and step is not None and step.status is StepStatus.RUNNING and step.waits_for == "agent":
+    if again:
         state.forgiven[step_id] = state.forgiven.get(step_id, 0) + 1
     waiting = [own["asks"][0]["budget_id"]] if own["asks"] else []
     state.returned += [

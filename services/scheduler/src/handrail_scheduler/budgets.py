@@ -13,6 +13,7 @@ import orjson
 from handrail_contracts import topics
 from handrail_contracts.budgets import (
     DIMENSIONS,
+    MOST,
     AnyBudgetEvent,
     BudgetAnswered,
     BudgetAsked,
@@ -36,7 +37,9 @@ PACKED = b"B"
 PART = {"tokens": 10, "cost_usd": 10, "calls": 10, "seconds": 1}
 """An attempt gets this part of what a budget allows at most, and asks again when it has used it: others get theirs, too."""
 LEAST = {"tokens": 1000, "cost_usd": 0.01, "calls": 1, "seconds": 1}
-FIRST_LOOK, LONGEST_PAUSE = 1.0, 60.0
+SETTLED_KEPT = 100
+"""Attempts that gave back lately: one that asks again, because its question was repeated, gets nothing."""
+FIRST_LOOK, LONGEST_PAUSE = 1.0, 3600.0
 UNLIMITED = Limits()
 _WORDS = {"tokens": "tokens", "cost_usd": "US dollars", "calls": "model calls", "seconds": "seconds"}
 
@@ -54,7 +57,9 @@ class Waiting:
 
 @dataclass(slots=True)
 class Budget:
-    """Changed by `evolve` alone. `open` is what attempts may use, by attempt; `waits` are those that get nothing yet."""
+    """Changed by `evolve` alone. `open` is what attempts may use, by attempt; `waits` are those that get nothing yet;
+    `settled` are those that lately gave back what they had.
+    """
 
     execution_id: str
     workflow_id: str = ""
@@ -68,6 +73,7 @@ class Budget:
     spent: dict[str, float] = field(default_factory=dict)
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
     waits: dict[str, Waiting] = field(default_factory=dict)
+    settled: list[str] = field(default_factory=list)
     look_again: float | None = None
     pause: float = FIRST_LOOK
     n: int = 0
@@ -100,7 +106,7 @@ def decide(
             returned = message.model_dump(include={"requester_id", "run_id", "attempt", "used"})
             emit(BudgetSettled(n=state.n + 1, **returned))
             _serve(state, found, now, emit)
-    elif key not in state.open and key not in state.waits:
+    elif key not in state.open and key not in state.waits and key not in state.settled:
         asked = message.model_dump(include={"requester_id", "step_id", "run_id", "attempt"})
         about = {"scope": message.scope, "name": message.name, **tenant_of(message)}
         _answer(state, asked, about, found, message.limits, now, emit)
@@ -177,7 +183,7 @@ def _part(state: Budget, limits: Limits, name: str) -> float | int | None:
     left = _left(state, limits, name)
     if left is None:
         return None
-    part = min(left, max(getattr(limits, name) / PART[name], LEAST[name]))
+    part = min(left, max(getattr(limits, name) / PART[name], LEAST[name]), MOST)
     return max(1, int(part)) if name in ("tokens", "calls") else part
 
 
@@ -219,6 +225,8 @@ def evolve(state: Budget, event: AnyBudgetEvent, record: Record) -> None:
             key = key_of(event.requester_id, event.run_id, event.attempt)
             state.open.pop(key, None)
             state.waits.pop(key, None)
+            state.settled.append(key)
+            del state.settled[:-SETTLED_KEPT]
             for name in DIMENSIONS:
                 if used := getattr(event.used, name):
                     state.spent[name] = state.spent.get(name, 0) + used

@@ -40,6 +40,7 @@ from handrail_graph import ExpressionError, Graph
 from handrail_runtime.machine.core import (
     CommandTopic,
     Instead,
+    Kind,
     Missing,
     Outgoing,
     Refused,
@@ -282,6 +283,8 @@ class SchedulerCore:
         if not requests and isinstance(event, StepStarted) and event.waits_for not in ("workflow", "budget"):
             return given_back(state, record) if state.returned else ()
         said = react(self._graph_of(state), state, event, record, partition)
+        if not requests and isinstance(event, BudgetGranted):
+            said = [outgoing for outgoing in said if outgoing.kind is not Kind.REQUEST]
         return [*given_back(state, record), *said] if state.returned else said
 
     def _graph_of(self, state: Execution) -> Graph | None:

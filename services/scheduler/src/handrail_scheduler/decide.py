@@ -117,9 +117,8 @@ def never_began(state: Execution, message: ExecutionControlled, emit: Emit) -> N
 
 def answer(decision: Decision, message: AgentExecuted) -> None:
     """An agent's answer to the attempt that is under way; any other is late and changes nothing."""
-    if decision.running(message.step_id, message.attempt) is None:
-        return
-    if message.run_id != decision.state.run_id(message.step_id):
+    step = decision.running(message.step_id, message.attempt)
+    if step is None or step.waits_for != "agent" or message.run_id != decision.state.run_id(message.step_id):
         return
     parameters = decision.graph.nodes[message.step_id].parameters
     if isinstance(parameters, AgentParameters) and parameters.capabilities and message.agent:
@@ -149,9 +148,11 @@ def conversation_advanced(decision: Decision, message: AgentAdvanced) -> None:
     step = decision.state.steps.get(message.step_id)
     if step is None or message.run_id != decision.state.run_id(message.step_id):
         return
+    turns = tuple(Turn.model_validate(turn) for turn in decision.state.conversations.get(message.step_id, ()))
+    if message.said is not None and message.turn < len(turns) and turns[message.turn].holder == message.holder:
+        return  # told again
     if message.model_calls:
         decision.say(ModelsCalled, step_id=message.step_id, attempt=message.attempt, calls=message.model_calls)
-    turns = tuple(Turn.model_validate(turn) for turn in decision.state.conversations.get(message.step_id, ()))
     if step.status in UNDER_WAY and step.waits_for == "agent" and advanced(turns, message) is not None:
         told = message.model_dump(include={"step_id", "attempt", "turn", "holder", "said", "asked", "result", "begun"})
         decision.say(StepAdvanced, **told)

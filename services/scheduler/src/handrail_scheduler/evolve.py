@@ -111,6 +111,7 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
         case SuggestionRefused():
             _answer_call(state, event.step_id, f"{event.by or 'nobody'} has not allowed this: {event.comment}")
             state.suggestions[event.step_id]["phase"] = "goes_on"
+            _wait_for_begin(state, event.step_id)
         case ActionExecuted():
             pass
         case SignalReceived():
@@ -177,10 +178,10 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
     known = state.steps.get(event.step_id)
     if known is not None:
         _stop_work(state, event.step_id, known.status)
-        if state.suggestions.get(event.step_id, {}).get("phase") == "withdrawn":
-            del state.suggestions[event.step_id]
         if event.waits_for == "loop":
             _forget_turns(state, event.step_id)
+    if state.suggestions.get(event.step_id, {}).get("phase") == "withdrawn":
+        del state.suggestions[event.step_id]
     state.steps[event.step_id] = Step(
         status=StepStatus.RUNNING,
         attempt=event.attempt,
@@ -208,20 +209,25 @@ def _done_suggesting(state: Execution, step_id: str) -> None:
         state.suggestions[step_id] = {**own, "phase": "withdrawn", "part": ()}
 
 
-def _attempts(state: Execution, step_id: str) -> int:
+def _count_anew(state: Execution, step_id: str) -> int:
+    """The attempts up to here, those that were forgiven among them: what is tried next has its own."""
+    state.forgiven.pop(step_id, None)
     return state.steps[step_id].attempt - state.attempts.get(step_id, 0)
 
 
 def _suggested(state: Execution, event: SuggestionMade) -> None:
     """The step waits for people now."""
     known = state.suggestions.get(event.step_id)
-    original = state.steps[event.step_id].input if known is None else known["original"]
+    given = state.steps[event.step_id].input
+    original = given if known is None else known["original"]
+    again = known is not None and event.revision > 1
     said = event.model_dump(include={"action", "reasoning", "confidence", "suggested_data"})
     state.suggestions[event.step_id] = {
         "id": event.suggestion_id, "revision": event.revision, "phase": "waits", "agent": event.agent, "said": said,
-        "data": event.suggested_data, "original": original, "comments": [] if known is None else known["comments"],
-        "part": () if known is None else known["part"], "attempts": _attempts(state, event.step_id),
-        "call_id": event.call_id, "asked": event.agent, "input": original,
+        "data": event.suggested_data, "original": original, "comments": known["comments"] if known and again else [],
+        "part": () if known is None else known["part"], "attempts": _count_anew(state, event.step_id),
+        "call_id": event.call_id, "asked": event.agent, "input": given if event.call_id else original,
+        "before": {name: known[name] for name in ("revision", "said", "call_id")} if known and again else None,
     }  # fmt: skip
     if not event.call_id:
         state.conversations.pop(event.step_id, None)
@@ -233,24 +239,43 @@ def _suggested(state: Execution, event: SuggestionMade) -> None:
 def _approved(state: Execution, event: SuggestionApproved) -> None:
     """An action gets a run of its own; a call is made by the run that wanted it."""
     own = state.suggestions[event.step_id]
+    if own["before"] and own["before"]["revision"] == event.revision:
+        own |= own["before"]
     own |= {"data": event.data, "by": event.by, "comment": event.comment}
-    own["attempts"] = _attempts(state, event.step_id)
+    own["attempts"] = _count_anew(state, event.step_id)
     turns = state.conversations.get(event.step_id)
     if not own["call_id"]:
-        own |= {"phase": "acts", "asked": event.action, "input": event.data, "part": ("action",)}
+        state.conversations.pop(event.step_id, None)
+        own |= {"phase": "acts", "asked": event.action, "input": event.data, "part": ("action", own["id"])}
     elif turns:
         own["phase"] = "goes_on"
-        turns[-1] = Turn.model_validate(turns[-1]).grant(own["call_id"], event.data).model_dump()
+        if (number := _asked_in(turns, own["call_id"])) is not None:
+            turns[number] = Turn.model_validate(turns[number]).grant(own["call_id"], event.data).model_dump()
     else:
         own |= {"phase": "goes_on", "input": event.data}
+    _wait_for_begin(state, event.step_id)
+
+
+def _wait_for_begin(state: Execution, step_id: str) -> None:
+    """What the agent still does was overtaken by the decision: nobody waits for it, also while the execution is paused."""
+    if state.steps[step_id].waits_for != "suggestion":
+        _stop_work(state, step_id, StepStatus.RUNNING).waits_for = "suggestion"
+        state.idle += 1
 
 
 def _answer_call(state: Execution, step_id: str, error: str) -> None:
-    """What a model hears in place of a result."""
+    """What a model hears in place of a result, and of what it has heard before."""
     own, turns = state.suggestions[step_id], state.conversations.get(step_id)
-    own["attempts"] = _attempts(state, step_id)
-    if turns:
-        _give(turns, -1, ToolResult(call_id=own["call_id"], error=error))
+    own["attempts"] = _count_anew(state, step_id)
+    if turns and (number := _asked_in(turns, own["call_id"])) is not None:
+        turns[number] = Turn.model_validate(turns[number]).without_result(own["call_id"]).model_dump()
+        _give(turns, number, ToolResult(call_id=own["call_id"], error=error))
+
+
+def _asked_in(turns: list[dict[str, Any]], call_id: str) -> int | None:
+    """The turn that wants the call: a model that was sent back may have said more by now."""
+    numbers = reversed(range(len(turns)))
+    return next((at for at in numbers if any(call["call_id"] == call_id for call in turns[at]["asked"])), None)
 
 
 def _sent_back(state: Execution, event: SuggestionSentBack) -> None:
@@ -261,7 +286,12 @@ def _sent_back(state: Execution, event: SuggestionSentBack) -> None:
         _answer_call(state, event.step_id, f"not done yet, {event.by or 'a person'} says: {event.comment}")
         return
     told = {"input": own["original"], "suggestion": own["said"], "comments": own["comments"]}
-    own |= {"phase": "revises", "asked": own["agent"], "input": told, "part": ("revision", event.revision + 1)}
+    own |= {
+        "phase": "revises",
+        "asked": own["agent"],
+        "input": told,
+        "part": ("revision", own["id"], event.revision + 1),
+    }
 
 
 def _stop_work(state: Execution, step_id: str, status: StepStatus) -> Step:
@@ -378,6 +408,7 @@ def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
         attempt = state.steps.pop(step_id).attempt
         if attempt and turn_of(step_id) is None:
             state.attempts[step_id] = attempt
+        state.forgiven.pop(step_id, None)
         state.turns.pop(step_id, None)
         state.conversations.pop(step_id, None)
         state.suggestions.pop(step_id, None)
@@ -397,7 +428,7 @@ def _settle_calls(turns: list[dict[str, Any]] | None, event: StepSteered) -> Non
     why = f"{unknown}: {event.reason}" if event.reason else unknown
     told = {"error": why} if event.data is None else {"content": event.data}
     for call in Turn.model_validate(turns[-1]).open():
-        if not call.repeatable:
+        if not call.repeatable and (call.begun or not call.ask):
             _give(turns, -1, ToolResult(call_id=call.call_id, **told))
 
 
@@ -466,6 +497,7 @@ def _forget(state: Execution, step_id: str) -> None:
     state.steps.pop(step_id, None)
     state.turns.pop(step_id, None)
     state.failures.pop(step_id, None)
+    state.forgiven.pop(step_id, None)
     state.unresolved.pop(step_id, None)
     state.taken.pop(step_id, None)
     state.reached.discard(step_id)

@@ -10,7 +10,7 @@ def run_id(execution_id: str, step_id: str, *parts: int | str) -> str:
     """Names a step run: the same for each of its attempts. After a rewind it is another run, and has another name.
 
     `parts` are the attempts of the step before the rewind and, inside of loops that began again, those of the loops; and
-    of a step whose suggestion is revised or carried out, what is done.
+    of a step whose suggestion is revised or carried out, what is done with which.
     """
     return derive(execution_id, step_id, *parts)
 

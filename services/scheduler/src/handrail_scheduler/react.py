@@ -234,7 +234,7 @@ def _suggestion(node: Node, state: Execution, event: SuggestionMade, record: Rec
         task_id=state.run_id(node.id),
         approvers=rules.approvers,
         message=rules.message,
-        revisable=node.type is StepType.AGENT_EXECUTION,
+        revisable=node.type is StepType.AGENT_EXECUTION and event.revision <= rules.max_revisions,
     )
     return Outgoing(Kind.FACT, topics.SUGGESTION_CREATED, state.execution_id, message)
 

@@ -1,6 +1,6 @@
 """What people and programs ask of a running execution. An impossible wish changes nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from handrail_contracts.control import ExecutionControlled
@@ -18,7 +18,7 @@ from handrail_scheduler.advance import advance, enter, within
 from handrail_scheduler.decision import ALIVE, MOVING, Decision
 from handrail_scheduler.ending import end, give_up, terminate
 from handrail_scheduler.state import UNDER_WAY, Execution, Status, StepStatus
-from handrail_scheduler.suggestions import owed
+from handrail_scheduler.suggestions import gate_of, owed
 
 SIGNALS_KEPT = 1000
 """Signals that nobody waits for yet; more are refused, so that nobody fills the state with them."""
@@ -173,7 +173,7 @@ def migrate(decision: Decision, message: ExecutionControlled, new: Graph) -> Non
     if state.status not in MOVING or message.event_id in state.requests or message.version == state.version:
         return
     begun = {step_id: decision.graph.nodes[step_id].type for step_id in state.steps}
-    if any(unplaced(begun, new)):
+    if any(unplaced(begun, new)) or any(_asked_otherwise(decision, new)):
         return
     decision.say(
         VersionChanged,
@@ -185,6 +185,13 @@ def migrate(decision: Decision, message: ExecutionControlled, new: Graph) -> Non
     decision.graph = new
     enter(decision)
     advance(decision, tuple(state.steps))
+
+
+def _asked_otherwise(decision: Decision, new: Graph) -> Iterator[str]:
+    """Steps whose suggestion people were asked about under other rules: what they approve is what they were told."""
+    for step_id, own in decision.state.suggestions.items():
+        if own["phase"] != "withdrawn" and gate_of(new.nodes[step_id]) != gate_of(decision.graph.nodes[step_id]):
+            yield step_id
 
 
 _ACTIONS: Mapping[str, Callable[[Decision, ExecutionControlled, Edit], None]] = {

@@ -21,7 +21,7 @@ from handrail_contracts.execution_events import (
     SuggestionSentBack,
 )
 from handrail_contracts.steps import AgentExecuted
-from handrail_graph import AgentParameters, Node, SuggestionRules, ToolParameters
+from handrail_graph import AgentParameters, Node, StepType, SuggestionRules, ToolParameters
 from pydantic import ValidationError
 
 from handrail_scheduler.decision import Decision
@@ -76,8 +76,7 @@ def made(decision: Decision, rules: SuggestionRules, message: AgentExecuted) -> 
         told = f"agent {message.agent} was to suggest an action, but {found}"
         attempt_failed(decision, step_id, ErrorInfo(code="AGENT_ERROR", message=told, retryable=True))
         return
-    known = decision.state.suggestions.get(step_id)
-    timeout = rules.timeout_seconds
+    known, timeout = _sent_back_before(decision, step_id), rules.timeout_seconds
     decision.say(
         SuggestionMade,
         step_id=step_id,
@@ -89,6 +88,12 @@ def made(decision: Decision, rules: SuggestionRules, message: AgentExecuted) -> 
         deadline=None if timeout is None or known is not None else utc(decision.now + timeout),
         auto_approve_above=rules.auto_approve.get(found.action),
     )
+
+
+def _sent_back_before(decision: Decision, step_id: str) -> dict[str, Any] | None:
+    """The suggestion whose next revision comes, if its gate is still open."""
+    own = decision.state.suggestions.get(step_id)
+    return own if own is not None and own["phase"] == "revises" else None
 
 
 def _read(message: AgentExecuted, rules: SuggestionRules) -> Suggestion | str:
@@ -105,8 +110,7 @@ def _read(message: AgentExecuted, rules: SuggestionRules) -> Suggestion | str:
 
 def call_suggested(decision: Decision, message: AgentExecuted) -> None:
     """The attempt wants to call a tool that asks first."""
-    known, rules = decision.state.suggestions.get(message.step_id), gate_of(decision.graph.nodes[message.step_id])
-    again = known is not None and known["phase"] == "revises"
+    known, rules = _sent_back_before(decision, message.step_id), gate_of(decision.graph.nodes[message.step_id])
     try:
         found = Suggestion.model_validate(message.output)
     except ValidationError as error:
@@ -118,11 +122,11 @@ def call_suggested(decision: Decision, message: AgentExecuted) -> None:
         SuggestionMade,
         step_id=message.step_id,
         attempt=message.attempt,
-        suggestion_id=known["id"] if known and again else suggestion_id(message.run_id, message.attempt),
-        revision=known["revision"] + 1 if known and again else 1,
+        suggestion_id=suggestion_id(message.run_id, message.attempt) if known is None else known["id"],
+        revision=1 if known is None else known["revision"] + 1,
         agent=message.agent,
         **found.model_dump(),
-        deadline=None if timeout is None or again else utc(decision.now + timeout),
+        deadline=None if timeout is None or known is not None else utc(decision.now + timeout),
         call_id=message.call_id,
     )
 
@@ -183,19 +187,21 @@ def decided(decision: Decision, message: ApprovalDecided) -> None:
 
 
 def _approved(decision: Decision, rules: SuggestionRules, own: dict[str, Any], message: ApprovalDecided) -> None:
-    data = own["said"]["suggested_data"] if message.data is None else message.data
-    action = own["said"]["action"]
+    seen = own["before"] if own["before"] and own["before"]["revision"] == message.revision else own
+    data = seen["said"]["suggested_data"] if message.data is None else message.data
+    action = seen["said"]["action"]
     decision.say(
         SuggestionApproved,
         step_id=message.step_id,
         suggestion_id=own["id"],
+        revision=seen["revision"],
         action=action,
         data=data,
         by=message.decided_by,
         comment=message.comment,
     )
     rule = rules.actions.get(action)
-    if own["call_id"]:
+    if seen["call_id"]:
         _begin(decision, message.step_id)
     elif rule is None or rule.type == "none":
         decision.complete(message.step_id, _output(own, "approved", message.decided_by, message.comment))
@@ -247,12 +253,13 @@ def begin_again(decision: Decision, step_id: str, deadline: Any) -> bool:
     own = decision.state.suggestions.get(step_id)
     if own is None or own["phase"] not in BEGINS:
         return False
-    state = decision.state
-    budgets = decision.budgets_of(decision, own["asked"]) if own["phase"] != "acts" else ()
+    state, node = decision.state, decision.graph.nodes[step_id]
+    by_agent = own["phase"] != "acts" and node.type is StepType.AGENT_EXECUTION
+    budgets = decision.budgets_of(decision, own["asked"]) if by_agent else ()
     decision.say(
         StepStarted,
         step_id=step_id,
-        step_type=decision.graph.nodes[step_id].type.value,
+        step_type=node.type.value,
         run_id=state.run_id(step_id),
         attempt=state.steps[step_id].attempt + 1,
         waits_for="budget" if budgets else "agent",

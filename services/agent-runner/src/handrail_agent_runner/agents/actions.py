@@ -57,7 +57,9 @@ class Actions:
         return await once(f"a call of {name}", request, progress, lambda: tool.call(arguments, request, progress))
 
     async def _send(self, message: EmailMessage, request: StepRequested) -> JsonObject:
-        """Once a server has the text, only its answer tells whether it was sent: a connection that breaks then tells nothing."""
+        """Once a server has the text, only its answer tells whether it was sent: a connection that breaks then tells nothing,
+        and neither does an answer that is none.
+        """
         import aiosmtplib
 
         server = urlsplit(self._settings.smtp_url)
@@ -69,13 +71,12 @@ class Actions:
             use_tls=server.scheme == "smtps",
             timeout=60,
         )
-        recipients = [str(message["To"]), *(_addresses(message["Cc"]))]
         where = f"{server.hostname}:{server.port}"
         try:
             await client.connect()
             await client.mail(parseaddr(str(message["From"]))[1])
-            for recipient in recipients:
-                await client.rcpt(parseaddr(recipient)[1])
+            for recipient in _recipients(message):
+                await client.rcpt(recipient)
         except aiosmtplib.SMTPResponseException as error:
             client.close()
             raise _refused(where, error) from error
@@ -86,9 +87,9 @@ class Actions:
             ) from error
         try:
             response = await client.data(message.as_bytes())
-        except aiosmtplib.SMTPResponseException as error:
-            raise _refused(where, error) from error
         except (aiosmtplib.SMTPException, OSError) as error:
+            if isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 400:
+                raise _refused(where, error) from error
             raise outcome_unknown(f"step {request.step_id}", "an e-mail", request.input) from error
         finally:
             client.close()
@@ -106,8 +107,13 @@ def _refused(where: str, error: Any) -> AgentFailure:
     return AgentFailure("TOOL_ERROR" if error.code < 500 else "VALIDATION_ERROR", message, retryable=error.code < 500)
 
 
-def _addresses(header: Any) -> list[str]:
-    return [] if header is None else [part.strip() for part in str(header).split(",")]
+def _recipients(message: EmailMessage) -> list[str]:
+    """Raises `ValueError` for what is no address that any server takes."""
+    found = [address for name in ("To", "Cc") if message[name] for address in message[name].addresses]
+    for address in found:
+        if not (address.username and address.domain and address.addr_spec.isascii()):
+            raise ValueError(f"{str(address)!r} is no address")
+    return [address.addr_spec for address in found]
 
 
 def _message(request: StepRequested, settings: Settings) -> EmailMessage:
@@ -122,10 +128,11 @@ def _message(request: StepRequested, settings: Settings) -> EmailMessage:
             message["Reply-To"] = mail.reply_to
         if mail.in_reply_to:
             message["In-Reply-To"] = message["References"] = mail.in_reply_to
+        _recipients(message)
     except ValidationError as error:
         place, why = first_mistake(error)
         raise AgentFailure("VALIDATION_ERROR", f"that is no e-mail: {place}: {why}", retryable=False) from error
-    except ValueError as error:  # a line break in a header
+    except ValueError as error:  # a line break in a header, or no address
         raise AgentFailure("VALIDATION_ERROR", f"that is no e-mail: {error}", retryable=False) from error
     domain = parseaddr(settings.mail_from)[1].rpartition("@")[2]
     message["Message-ID"], message["Date"] = f"<{request.run_id}@{domain}>", formatdate(request.occurred_at.timestamp())

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Literal
 
-from handrail_contracts.budgets import Limits, Period, Scope, Used
-from pydantic import BaseModel, Field
+from handrail_contracts.budgets import MOST, Limits, Period, Scope, Used
+from pydantic import BaseModel, Field, field_validator
 
 from handrail_gateway.schemas.base import Request
 
@@ -14,6 +14,13 @@ class BudgetRequest(Request):
     period: Period = Field(
         "total", description="when what was used is forgotten: never, or as the UTC day or month ends"
     )
+
+    @field_validator("limits")
+    @classmethod
+    def _countable(cls, limits: Limits) -> Limits:
+        if any(amount > MOST for amount in limits.model_dump(exclude_none=True).values()):
+            raise ValueError(f"nothing of it may be more than {MOST}; leave out what is not limited")
+        return limits
 
 
 class BudgetSummary(BaseModel):
