@@ -312,3 +312,14 @@ def test_a_step_that_calls_a_tool_may_ask_first_itself() -> None:
     story.decide(data={"amount": 4})
     assert (story.asked().granted, story.asked().input, story.asked().kind) == (True, {"amount": 4}, "tool")
     assert "step.completed" in story.answer("draft", "refunded")
+
+
+@pytest.mark.parametrize("decision", ["rejected", "expired"])
+def test_a_step_that_calls_a_tool_never_calls_what_was_refused(decision: str) -> None:
+    rules = {"approvers": ["sarah"], "on_reject": "continue", "on_timeout": "reject"}
+    step = {"step_id": "draft", "step_type": "tool_call", "next_steps": ["after"]}
+    story = Calling.__new__(Calling)
+    Workflow.__init__(story, {**step, "parameters": {"tool": "refund", "ask_first": rules}}, agent("after"))
+    story.wish("draft")
+    assert story.decide(decision)[0] == "step.completed"
+    assert [request.step_id for request in story.requests()] == ["draft", "after"]

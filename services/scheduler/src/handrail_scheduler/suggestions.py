@@ -172,7 +172,7 @@ def decided(decision: Decision, message: ApprovalDecided) -> None:
         fail(
             decision, step_id, ErrorInfo(code="TIMEOUT", message="nobody decided on the suggestion before its deadline")
         )
-    elif own["call_id"] and rules.on_reject != "fail":
+    elif own["call_id"] and rules.on_reject != "fail" and _talks(decision, step_id):
         _refused(decision, own, message)
     elif rules.on_reject == "continue":
         decision.complete(step_id, _output(own, "rejected", message.decided_by, message.comment))
@@ -180,6 +180,11 @@ def decided(decision: Decision, message: ApprovalDecided) -> None:
         who = f"{message.decided_by} rejected the suggestion" if message.decided_by else "the suggestion was rejected"
         why = f"{who}: {message.comment}" if message.comment else who
         fail(decision, step_id, ErrorInfo(code="APPROVAL_REJECTED", message=why))
+
+
+def _talks(decision: Decision, step_id: str) -> bool:
+    """Whether somebody hears that a call was refused; a step that is the call itself just does not make it."""
+    return isinstance(decision.graph.nodes[step_id].parameters, AgentParameters)
 
 
 def _approved(decision: Decision, rules: SuggestionRules, own: dict[str, Any], message: ApprovalDecided) -> None:
