@@ -173,6 +173,14 @@ def test_paused_nothing_happens_before_it_is_resumed() -> None:
     assert story.asked().kind == "action"
 
 
+def test_an_answer_that_comes_twice_leaves_the_decision_to_people() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    assert story.answer("draft", DRAFT) == []
+    assert story.answer("draft", error=BROKEN) == []
+    assert len(story.suggestions()) == 1
+
+
 @pytest.mark.parametrize("how", ["cancel", "edit", "skip"])
 def test_nobody_is_asked_for_what_is_needed_no_more(how: str) -> None:
     story = Suggesting()

@@ -117,9 +117,8 @@ def never_began(state: Execution, message: ExecutionControlled, emit: Emit) -> N
 
 def answer(decision: Decision, message: AgentExecuted) -> None:
     """An agent's answer to the attempt that is under way; any other is late and changes nothing."""
-    if decision.running(message.step_id, message.attempt) is None:
-        return
-    if message.run_id != decision.state.run_id(message.step_id):
+    step = decision.running(message.step_id, message.attempt)
+    if step is None or step.waits_for != "agent" or message.run_id != decision.state.run_id(message.step_id):
         return
     parameters = decision.graph.nodes[message.step_id].parameters
     if isinstance(parameters, AgentParameters) and parameters.capabilities and message.agent:
