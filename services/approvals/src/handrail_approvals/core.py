@@ -64,7 +64,7 @@ class ApprovalsCore:
                 if not ended(message.suggestion_id):
                     _suggested(state, message, emit)
             case ApprovalWithdrawn():
-                if message.approval_id in state.gates:
+                if not ended(message.approval_id):  # one that is yet to come finds itself closed
                     emit(ApprovalClosed(approval_id=message.approval_id, decision="withdrawn"))
             case ApprovalSubmitted():
                 _submitted(state, message, emit, ended)
@@ -96,7 +96,7 @@ class ApprovalsCore:
                 revised = state.gates[event.approval_id]
                 revised.revision, revised.revising = event.suggestion.revision, False
             case ApprovalClosed():
-                state.last_closed = state.gates.pop(event.approval_id)
+                state.last_closed = state.gates.pop(event.approval_id, None)
             case ApprovalRefused():
                 if (gate := state.gates.get(event.approval_id)) is not None:
                     gate.refused += 1
