@@ -208,8 +208,11 @@ def _done_suggesting(state: Execution, step_id: str) -> None:
         state.suggestions[step_id] = {**own, "phase": "withdrawn", "part": ()}
 
 
-def _attempts(state: Execution, step_id: str) -> int:
-    return state.steps[step_id].attempt - state.attempts.get(step_id, 0)
+def _wait_to_begin(state: Execution, step_id: str) -> None:
+    """Nobody is at the step until it begins again, perhaps only after a pause; then it is tried as often as its policy says."""
+    state.forgiven[step_id] = state.steps[step_id].attempt - state.attempts.get(step_id, 0)
+    _stop_work(state, step_id, StepStatus.RUNNING).waits_for = "suggestion"
+    state.idle += 1
 
 
 def _suggested(state: Execution, event: SuggestionMade) -> None:
@@ -220,21 +223,19 @@ def _suggested(state: Execution, event: SuggestionMade) -> None:
     state.suggestions[event.step_id] = {
         "id": event.suggestion_id, "revision": event.revision, "phase": "waits", "agent": event.agent, "said": said,
         "data": event.suggested_data, "original": original, "comments": [] if known is None else known["comments"],
-        "part": () if known is None else known["part"], "attempts": _attempts(state, event.step_id),
-        "call_id": event.call_id, "asked": event.agent, "input": original,
+        "part": () if known is None else known["part"], "call_id": event.call_id, "asked": event.agent,
+        "input": original,
     }  # fmt: skip
+    _wait_to_begin(state, event.step_id)
     if not event.call_id:
         state.conversations.pop(event.step_id, None)
-    step = _stop_work(state, event.step_id, StepStatus.RUNNING)
-    step.waits_for = "suggestion"
-    state.idle += 1
 
 
 def _approved(state: Execution, event: SuggestionApproved) -> None:
     """An action gets a run of its own; a call is made by the run that wanted it."""
     own = state.suggestions[event.step_id]
     own |= {"data": event.data, "by": event.by, "comment": event.comment}
-    own["attempts"] = _attempts(state, event.step_id)
+    _wait_to_begin(state, event.step_id)
     turns = state.conversations.get(event.step_id)
     if not own["call_id"]:
         own |= {"phase": "acts", "asked": event.action, "input": event.data, "part": ("action",)}
@@ -248,7 +249,7 @@ def _approved(state: Execution, event: SuggestionApproved) -> None:
 def _answer_call(state: Execution, step_id: str, error: str) -> None:
     """What a model hears in place of a result."""
     own, turns = state.suggestions[step_id], state.conversations.get(step_id)
-    own["attempts"] = _attempts(state, step_id)
+    _wait_to_begin(state, step_id)
     if turns:
         _give(turns, -1, ToolResult(call_id=own["call_id"], error=error))
 
@@ -339,12 +340,13 @@ def _step_failed(graph: Graph | None, state: Execution, event: StepFailed) -> No
     state.turns.pop(event.step_id, None)
     step = _stop_work(state, event.step_id, status)
     state.failures[event.step_id] = event.then
+    own = state.suggestions.get(event.step_id)
+    if own is not None and (status is StepStatus.FAILED or own["phase"] in ("waits", "revises")):
+        own |= {"phase": "withdrawn", "part": ()}
     if status is StepStatus.BLOCKED:
         state.idle += 1
         return
     state.conversations.pop(event.step_id, None)
-    if event.step_id in state.suggestions:
-        state.suggestions[event.step_id] |= {"phase": "withdrawn", "part": ()}
     node = graph.nodes[event.step_id]
     error = event.error.model_dump()
     if event.then in ("continue", "catch"):
@@ -381,6 +383,7 @@ def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
         state.turns.pop(step_id, None)
         state.conversations.pop(step_id, None)
         state.suggestions.pop(step_id, None)
+        state.forgiven.pop(step_id, None)
         state.failing.pop(step_id, None)
         state.failures.pop(step_id, None)
     gone = set(event.step_ids)
@@ -465,6 +468,7 @@ def _forget_turns(state: Execution, loop_id: str) -> None:
 def _forget(state: Execution, step_id: str) -> None:
     state.steps.pop(step_id, None)
     state.turns.pop(step_id, None)
+    state.forgiven.pop(step_id, None)
     state.failures.pop(step_id, None)
     state.unresolved.pop(step_id, None)
     state.taken.pop(step_id, None)

@@ -76,18 +76,25 @@ def made(decision: Decision, rules: SuggestionRules, message: AgentExecuted) -> 
         told = f"agent {message.agent} was to suggest an action, but {found}"
         attempt_failed(decision, step_id, ErrorInfo(code="AGENT_ERROR", message=told, retryable=True))
         return
-    known = decision.state.suggestions.get(step_id)
-    timeout = rules.timeout_seconds
+    _say_made(decision, rules, message, found, auto_approve_above=rules.auto_approve.get(found.action))
+
+
+def _say_made(
+    decision: Decision, rules: SuggestionRules, message: AgentExecuted, found: Suggestion, **fields: Any
+) -> None:
+    """Again under the same id if people sent it back; what they have decided on is settled, and this is another one."""
+    known, timeout = decision.state.suggestions.get(message.step_id), rules.timeout_seconds
+    revised = known if known is not None and known["phase"] == "revises" else None
     decision.say(
         SuggestionMade,
-        step_id=step_id,
+        step_id=message.step_id,
         attempt=message.attempt,
-        suggestion_id=suggestion_id(message.run_id, message.attempt) if known is None else known["id"],
-        revision=1 if known is None else known["revision"] + 1,
+        suggestion_id=suggestion_id(message.run_id, message.attempt) if revised is None else revised["id"],
+        revision=1 if revised is None else revised["revision"] + 1,
         agent=message.agent,
         **found.model_dump(),
-        deadline=None if timeout is None or known is not None else utc(decision.now + timeout),
-        auto_approve_above=rules.auto_approve.get(found.action),
+        deadline=None if timeout is None or revised is not None else utc(decision.now + timeout),
+        **fields,
     )
 
 
@@ -105,26 +112,13 @@ def _read(message: AgentExecuted, rules: SuggestionRules) -> Suggestion | str:
 
 def call_suggested(decision: Decision, message: AgentExecuted) -> None:
     """The attempt wants to call a tool that asks first."""
-    known, rules = decision.state.suggestions.get(message.step_id), gate_of(decision.graph.nodes[message.step_id])
-    again = known is not None and known["phase"] == "revises"
     try:
         found = Suggestion.model_validate(message.output)
     except ValidationError as error:
         told = f"{message.agent} was to say what it wants to call, but {': '.join(first_mistake(error))}"
         attempt_failed(decision, message.step_id, ErrorInfo(code="AGENT_ERROR", message=told))
         return
-    timeout = rules.timeout_seconds
-    decision.say(
-        SuggestionMade,
-        step_id=message.step_id,
-        attempt=message.attempt,
-        suggestion_id=known["id"] if known and again else suggestion_id(message.run_id, message.attempt),
-        revision=known["revision"] + 1 if known and again else 1,
-        agent=message.agent,
-        **found.model_dump(),
-        deadline=None if timeout is None or again else utc(decision.now + timeout),
-        call_id=message.call_id,
-    )
+    _say_made(decision, gate_of(decision.graph.nodes[message.step_id]), message, found, call_id=message.call_id)
 
 
 def sent_back(decision: Decision, message: SuggestionRevisionRequested) -> None:
