@@ -36,6 +36,8 @@ PACKED = b"B"
 PART = {"tokens": 10, "cost_usd": 10, "calls": 10, "seconds": 1}
 """An attempt gets this part of what a budget allows at most, and asks again when it has used it: others get theirs, too."""
 LEAST = {"tokens": 1000, "cost_usd": 0.01, "calls": 1, "seconds": 1}
+LEFT_KEPT = 1000
+"""Attempts that gave back lately: one whose question is repeated gets nothing, and what it used does not count twice."""
 FIRST_LOOK, LONGEST_PAUSE = 1.0, 60.0
 UNLIMITED = Limits()
 _WORDS = {"tokens": "tokens", "cost_usd": "US dollars", "calls": "model calls", "seconds": "seconds"}
@@ -54,7 +56,10 @@ class Waiting:
 
 @dataclass(slots=True)
 class Budget:
-    """Changed by `evolve` alone. `open` is what attempts may use, by attempt; `waits` are those that get nothing yet."""
+    """Changed by `evolve` alone. `open` is what attempts may use, by attempt; `waits` are those that get nothing yet.
+
+    `left` are those that gave back lately.
+    """
 
     execution_id: str
     workflow_id: str = ""
@@ -68,9 +73,13 @@ class Budget:
     spent: dict[str, float] = field(default_factory=dict)
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
     waits: dict[str, Waiting] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
     look_again: float | None = None
     pause: float = FIRST_LOOK
     n: int = 0
+
+    def knows(self, key: str) -> bool:
+        return key in self.open or key in self.waits
 
     def pack(self) -> bytes:
         return PACKED + zlib.compress(orjson.dumps(asdict(self)), 1)
@@ -96,11 +105,11 @@ def decide(
     _renew(state, found, now, emit)
     key = key_of(message.requester_id, message.run_id, message.attempt)
     if isinstance(message, BudgetReturned):
-        if key in state.open or key in state.waits:
+        if state.knows(key):
             returned = message.model_dump(include={"requester_id", "run_id", "attempt", "used"})
             emit(BudgetSettled(n=state.n + 1, **returned))
             _serve(state, found, now, emit)
-    elif key not in state.open and key not in state.waits:
+    elif not state.knows(key) and key not in state.left:
         asked = message.model_dump(include={"requester_id", "step_id", "run_id", "attempt"})
         about = {"scope": message.scope, "name": message.name, **tenant_of(message)}
         _answer(state, asked, about, found, message.limits, now, emit)
@@ -219,6 +228,8 @@ def evolve(state: Budget, event: AnyBudgetEvent, record: Record) -> None:
             key = key_of(event.requester_id, event.run_id, event.attempt)
             state.open.pop(key, None)
             state.waits.pop(key, None)
+            state.left.append(key)
+            del state.left[:-LEFT_KEPT]
             for name in DIMENSIONS:
                 if used := getattr(event.used, name):
                     state.spent[name] = state.spent.get(name, 0) + used
