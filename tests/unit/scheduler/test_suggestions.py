@@ -382,3 +382,12 @@ def test_who_hears_no_answer_while_paused_goes_on_when_resumed() -> None:
     before = len(story.requests())
     story.control("resume")
     assert len(story.requests()) == before + 1
+
+
+def test_an_allowed_call_of_a_step_asks_no_budgets_as_its_first_attempt_did_not() -> None:
+    step = {"step_id": "draft", "step_type": "tool_call", "parameters": {"tool": "refund", "ask_first": True}}
+    story = Calling.__new__(Calling)
+    Workflow.__init__(story, step, budget={"calls": 1})
+    story.wish("draft")
+    story.decide()
+    assert (len(story.requests()), story.asked().granted) == (2, True)

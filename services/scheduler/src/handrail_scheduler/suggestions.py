@@ -21,7 +21,7 @@ from handrail_contracts.execution_events import (
     SuggestionSentBack,
 )
 from handrail_contracts.steps import AgentExecuted
-from handrail_graph import AgentParameters, Node, SuggestionRules, ToolParameters
+from handrail_graph import AgentParameters, Node, StepType, SuggestionRules, ToolParameters
 from pydantic import ValidationError
 
 from handrail_scheduler.decision import Decision
@@ -246,12 +246,13 @@ def begin_again(decision: Decision, step_id: str, deadline: Any) -> bool:
     own = decision.state.suggestions.get(step_id)
     if own is None or own["phase"] not in BEGINS:
         return False
-    state = decision.state
-    budgets = decision.budgets_of(decision, own["asked"]) if own["phase"] != "acts" else ()
+    state, node = decision.state, decision.graph.nodes[step_id]
+    spends = node.type is StepType.AGENT_EXECUTION and own["phase"] != "acts"
+    budgets = decision.budgets_of(decision, own["asked"]) if spends else ()
     decision.say(
         StepStarted,
         step_id=step_id,
-        step_type=decision.graph.nodes[step_id].type.value,
+        step_type=node.type.value,
         run_id=state.run_id(step_id),
         attempt=state.steps[step_id].attempt + 1,
         waits_for="budget" if budgets else "agent",
