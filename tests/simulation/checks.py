@@ -1,17 +1,23 @@
 """What must hold at the end of every run, whatever happened in it."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from handrail_approvals.core import ApprovalsCore
 from handrail_contracts import topics
 from handrail_contracts.admission import QUEUE_PREFIX
-from handrail_contracts.codec import decode
-from handrail_contracts.journal import Fences, Verdict
+from handrail_contracts.budgets import BUDGET_PREFIX
+from handrail_contracts.codec import decode, encode
+from handrail_contracts.journal import Fences
 from handrail_scheduler.core import SchedulerCore
 
 from simulation.graphs import DEFINITIONS
 from simulation.owners import new_filter
+from simulation.spending import check_budgets
+from simulation.suggesting import check_conversations, check_suggestions
+from simulation.tries import Tries
+from simulation.violations import accepted, require
 from simulation.world import World
 
 ENDS = {
@@ -21,24 +27,6 @@ ENDS = {
     "execution.cancelled": "workflow.cancelled",
     "execution.timed_out": "workflow.timeout",
 }
-
-
-class Violation(AssertionError):
-    """A promise was broken."""
-
-
-def require(condition: object, *what: object) -> None:
-    if not condition:
-        raise Violation(" ".join(map(str, what)))
-
-
-def accepted(world: World, topic: str) -> list[Any]:
-    """The records of a journal that count, as every reader computes them."""
-    taken, reader = [], new_filter(world)
-    for offset, (_, value, headers) in enumerate(world.logs[topic, 0]):
-        if reader.take(offset, headers) is Verdict.ACCEPTED:
-            taken.append(decode(topic, value))
-    return taken
 
 
 def check(world: World) -> Counter[str]:
@@ -52,7 +40,7 @@ def check(world: World) -> Counter[str]:
     seen: Counter[str] = Counter()
     for execution_id in world.started:
         require(execution_id in stories, execution_id, "was accepted and never began")
-    stories = {name: story for name, story in stories.items() if not name.startswith(QUEUE_PREFIX)}
+    stories = {name: story for name, story in stories.items() if not name.startswith((QUEUE_PREFIX, BUDGET_PREFIX))}
     _check_limits(records)
     for execution_id in stories:
         _check_story(execution_id, workflows[execution_id], stories[execution_id])
@@ -63,6 +51,11 @@ def check(world: World) -> Counter[str]:
     _check_gates(world)
     _check_effects(world, stories)
     _check_same_id_same_content(world)
+    check_suggestions(world, stories)
+    check_conversations(world, stories)
+    check_budgets(records)
+    seen.update(event.type for record in records for event in record.events if event.type.startswith("budget."))
+    seen["calls"] = len(world.calls)
     seen["effects"] = len(world.effects)
     return seen
 
@@ -99,10 +92,20 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
     settled: set[str] = set()
     due: dict[str, float] = {}
     undoing: list[str] = []
+    asked_again: set[str] = set()
+    suggested: set[str] = set()
+    tries = Tries(graph)
     for event, at in story:
+        tries.note(event)
         match event.type:
             case "execution.version_changed":
                 graph = _graph(workflow_id, event.workflow_version)
+                tries.graph = graph
+            case "suggestion.made":
+                suggested.add(event.step_id)
+            case "suggestion.sent_back" | "suggestion.approved" | "suggestion.refused":
+                asked_again.add(event.step_id)
+                due.pop(event.step_id, None)
             case "step.steered":
                 touched = event.step_ids if event.action == "rewind" else (event.step_id,)
                 settled = {step_id for step_id in settled if step_id.partition("[")[0] not in touched}
@@ -122,11 +125,14 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
                 before = set(node.predecessors)
                 enough = before <= settled if node.join is None else not before or before & settled
                 require(enough, execution_id, event.step_id, "began before", before - settled)
-                require(event.step_id not in open_steps, execution_id, event.step_id, "began while it ran")
+                goes_on = event.step_id in asked_again or tries.may_have_spent(event.step_id)
+                require(event.step_id not in open_steps or goes_on, execution_id, event.step_id, "began while it ran")
+                asked_again.discard(event.step_id)
                 require(event.step_id not in settled, execution_id, event.step_id, "began after it ended")
                 require(at >= due.pop(event.step_id, 0.0), execution_id, event.step_id, "began too early")
                 if event.step_id in undoing:
-                    require(not open_steps, execution_id, event.step_id, "began to undo beside", open_steps)
+                    beside = set(open_steps) - {event.step_id}
+                    require(not beside, execution_id, event.step_id, "began to undo beside", beside)
                     require(
                         set(undoing[: undoing.index(event.step_id)]) <= settled, execution_id, "undoes out of order"
                     )
@@ -135,10 +141,11 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
                     due[event.step_id] = event.wake_at.timestamp()
             case "step.completed" | "step.failed" | "step.retry_scheduled":
                 attempt = open_steps.pop(event.step_id, None)
-                require(
-                    attempt in (event.attempt, -1), execution_id, event.step_id, "ended an attempt that did not run"
-                )
-                require(at >= due.pop(event.step_id, 0.0), execution_id, event.step_id, "woke too early")
+                decided = event.step_id in suggested  # perhaps while its agent waited for another attempt
+                expected = attempt in (event.attempt, -1) or decided
+                require(expected, execution_id, event.step_id, "ended an attempt that did not run")
+                due_at = due.pop(event.step_id, 0.0)
+                require(at >= due_at or decided, execution_id, event.step_id, "woke too early")
                 if event.type == "step.retry_scheduled":
                     settled = {step_id for step_id in settled if not step_id.startswith(f"{event.step_id}[")}
                     due[event.step_id] = event.retry_at.timestamp()
@@ -215,16 +222,25 @@ def _check_gates(world: World) -> None:
 
 
 def _check_effects(world: World, stories: dict[str, list[Any]]) -> None:
-    ordered = {
-        (event.run_id, event.attempt)
-        for story in stories.values()
-        for event, _ in story
-        if event.type == "step.started" and event.waits_for == "agent"
-    }
-    counts = Counter((run_id, attempt) for run_id, attempt, _ in world.effects)
+    ordered = {attempt for story in stories.values() for attempt in _ordered(story)}
+    counts = Counter((request.run_id, request.attempt) for request in world.effects)
     for attempt, count in counts.items():
         require(attempt in ordered, attempt, "was carried out and history never ordered it")
         require(count == 1 or attempt in world.excused, attempt, "was carried out", count, "times without a crash")
+
+
+def _ordered(story: list[Any]) -> Iterator[tuple[str, int]]:
+    """Attempts that were asked of runners: those with budgets when the last of them has allowed it."""
+    asks: dict[str, list[Any]] = {}
+    for event, _ in story:
+        if event.type == "step.started" and event.waits_for == "agent":
+            yield event.run_id, event.attempt
+        elif event.type == "step.started":
+            asks[event.step_id] = [event.run_id, len(event.budgets)]
+        elif event.type == "budget.granted":
+            asks[event.step_id][1] -= 1
+            if not asks[event.step_id][1]:
+                yield asks[event.step_id][0], event.attempt
 
 
 def _check_same_id_same_content(world: World) -> None:
@@ -234,16 +250,23 @@ def _check_same_id_same_content(world: World) -> None:
             topics.APPROVAL_REQUESTED,
             topics.WORKFLOW_COMPLETED,
             topics.APPROVAL_DECIDED,
+            topics.SUGGESTION_CREATED,
+            topics.SUGGESTION_REVISION_REQUESTED,
         ):
             contents: dict[str, bytes] = {}
             fences = Fences({})
             for _, value, headers in world.logs[place]:
                 if fences.observe(headers) or (headers and not fences.allows(headers)):
                     continue
-                event_id = decode(place[0], value).event_id
-                require(
-                    contents.setdefault(event_id, value) == value, place, event_id, "was said twice with other words"
-                )
+                message = decode(place[0], value)
+                if (
+                    place[0] == topics.STEP_REQUESTED
+                ):  # asked for again, it tells how far the conversation has come since
+                    value = encode(message.model_copy(update={"turns": ()}))
+                if message.event_type == "approval.withdrawn":  # as often as something ends that waited for it
+                    value = b""
+                same = contents.setdefault(message.event_id, value) == value
+                require(same, place, message.event_id, "was said twice with other words")
 
 
 def check_memory(owner: Any) -> None:

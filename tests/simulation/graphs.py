@@ -1,8 +1,10 @@
 """Random workflows of every step type, small enough to run by the thousand."""
 
 import random
+from copy import copy
 from typing import Any
 
+from handrail_contracts.budgets import Limits
 from handrail_contracts.envelope import utc
 from handrail_contracts.workflows import WorkflowDefined
 from handrail_scheduler.definitions import Definition, Definitions
@@ -10,12 +12,25 @@ from handrail_scheduler.definitions import Definition, Definitions
 COUNT = 10_000
 APPROVERS = ["ann@example.com", "bo@example.com"]
 SIGNALS = ["paid", "shipped"]
+AGENTS = ["agent_0", "agent_1", "agent_2"]
+TALKERS = ["talker_0", "talker_1"]
+"""Agents that talk to a model over several turns, and call tools."""
+ACTIONS: dict[str, Any] = {
+    "send": "email",
+    "close": "none",
+    "call": {"type": "webhook", "url": "http://127.0.0.1:1/"},
+}
 
 
 def _parameters(r: random.Random, kind: str) -> dict[str, Any]:
     match kind:
         case "agent_execution":
-            return {"agent_id": f"agent_{r.randrange(3)}", "input": {"seen": "{{previous_output ?? 'nothing'}}"}}
+            suggests = {"suggestion": _suggestion(r)} if r.random() < 0.25 else {}
+            return {
+                "agent_id": r.choice(AGENTS + TALKERS),
+                "input": {"seen": "{{previous_output ?? 'nothing'}}"},
+                **suggests,
+            }
         case "api_call":
             return {"url": "http://127.0.0.1:1/x", "body": {"n": "{{input.n}}"}}
         case "condition":
@@ -30,7 +45,8 @@ def _parameters(r: random.Random, kind: str) -> dict[str, Any]:
         case "parallel":
             return {"error_policy": r.choice(["fail_fast", "wait_all", "ignore"])}
         case "tool_call":
-            return {"tool": "files:read", "arguments": {"n": "{{input.n}}"}}
+            asks = {"ask_first": _gate(r)} if r.random() < 0.4 else {}
+            return {"tool": "files:read", "arguments": {"n": "{{input.n}}"}, **asks}
         case "sub_workflow":
             return {"workflow_id": f"w{r.randrange(CHILDLESS)}", "input": {"n": "{{input.n}}"}}
         case "loop":
@@ -42,6 +58,27 @@ def _parameters(r: random.Random, kind: str) -> dict[str, Any]:
             }
             deadline = {"timeout_seconds": 30} if r.random() < 0.5 else {}
             return {"approvers": r.choice([[], APPROVERS]), "message": "go on?", **choices, **deadline}
+
+
+def _gate(r: random.Random) -> dict[str, Any]:
+    deadline = {"timeout_seconds": 30} if r.random() < 0.3 else {}
+    choices = {"on_timeout": r.choice(["fail", "reject"]), "on_reject": r.choice(["fail", "continue"])}
+    return {"approvers": r.choice([[], APPROVERS]), **choices, **deadline}
+
+
+def _suggestion(r: random.Random) -> dict[str, Any]:
+    return {**_gate(r), "actions": ACTIONS, "auto_approve": {"send": 0.9}, "max_revisions": r.randint(1, 3)}
+
+
+def random_limits(r: random.Random) -> Limits:
+    """Of one or two dimensions, small enough to be used up now and then."""
+    chosen = {
+        "tokens": r.choice([0, 500, 2_000, 10_000]),
+        "cost_usd": r.choice([0.005, 0.05, 0.5]),
+        "calls": r.choice([1, 4, 30]),
+        "seconds": r.choice([5, 60]),
+    }
+    return Limits.model_validate({name: chosen[name] for name in r.sample(sorted(chosen), r.randint(1, 2))})
 
 
 KINDS = (
@@ -159,6 +196,8 @@ def random_workflow(seed: int) -> dict[str, Any]:
     document: dict[str, Any] = {"name": f"random {seed}", "steps": steps}
     if r.random() < 0.15:
         document["timeout_seconds"] = 100
+    if r.random() < 0.15:
+        document["budget"] = random_limits(r).model_dump(exclude_none=True)
     if r.random() < 0.2:
         key = {"key": "{{input.n}}"} if r.random() < 0.3 else {}
         conflict = r.choice(["queue", "queue", "cancel_old", "reject"])
@@ -168,6 +207,12 @@ def random_workflow(seed: int) -> dict[str, Any]:
 
 class Generated(Definitions):
     """`COUNT` random workflows, `w0` and on, each in two versions, made and compiled when first asked for."""
+
+    def with_own_budgets(self) -> "Generated":
+        """The same workflows, in the table of one owner."""
+        own = copy(self)
+        own._budgets = {}
+        return own
 
     def find(self, workflow_id: str, version: int | None) -> Definition | None:
         found = super().find(workflow_id, version)

@@ -1,22 +1,18 @@
-"""Owners of the journal partition and runners, as the real shell and runner behave, one small act at a time."""
+"""Owners of the journal partition, as the real shell behaves, one small act at a time."""
 
 from collections import deque
 from functools import partial
 from typing import Any
 
-from handrail_agent_runner.answered import Answered, attempt_key
 from handrail_contracts import topics
 from handrail_contracts.codec import decode, encode
-from handrail_contracts.envelope import ErrorInfo, utc
-from handrail_contracts.ids import fraction
-from handrail_contracts.journal import FENCE_HEADER, Fences, JournalFilter
+from handrail_contracts.journal import Fences, JournalFilter
 from handrail_contracts.platform import Fence
-from handrail_contracts.steps import AgentExecuted
 from handrail_runtime.errors import Fenced
 from handrail_runtime.machine import snapshots
-from handrail_runtime.machine.core import Kind, Outgoing
+from handrail_runtime.machine.core import Instead, Kind, Missing, Outgoing
 from handrail_runtime.machine.partition import Input, PartitionMachine
-from handrail_runtime.watermark import Watermark
+from handrail_scheduler.definitions import Definitions
 
 from simulation.world import COMMAND_PARTITIONS, Fault, World
 
@@ -48,17 +44,24 @@ def new_filter(world: World) -> JournalFilter:
 class Owner:
     """One process of a stateful service. `life` goes up with every crash; sends of an earlier life have no answer."""
 
-    def __init__(self, world: World, core: Any, name: str) -> None:
-        self.world, self.core, self.name = world, core, name
+    def __init__(self, world: World, core: Any, name: str, definitions: Definitions | None = None) -> None:
+        self.world, self.core, self.name, self._definitions = world, core, name, definitions
         self.wiring = core.wiring
         self.life = 0
         self.mode = "down"
         self.machine: PartitionMachine[Any] | None = None
         self._said = deque[list[Any]]()
+        self._known_budgets = 0
 
     @property
     def journal(self) -> list[Any]:
         return self.world.logs[self.wiring.journal, 0]
+
+    def states(self) -> list[Any]:
+        """What it has in memory, unpacked."""
+        machine = self.machine
+        packed = [] if machine is None else machine.states.values()
+        return [self.core.unpack(state) if isinstance(state, bytes) else state for state in packed]
 
     def crash(self) -> None:
         self.life += 1
@@ -165,6 +168,7 @@ class Owner:
             self._read_back()
         elif dice < 0.90:
             self._watch_fences()
+            self._catch_up()
         elif dice < 0.95:
             self._mark()
         else:
@@ -179,6 +183,7 @@ class Owner:
         before = (dict(machine.positions), machine.next_offset, len(self.world.wire), self._again)
         try:
             self._watch_fences()
+            self._catch_up()
             self._decide(1000)
             self._timers()
             self._read_back()
@@ -199,12 +204,31 @@ class Owner:
                 if offset >= len(log):
                     break
                 key, value, headers = log[offset]
-                machine.handle(Input(topic, offset, key.encode(), value, headers), self.world.now)
+                self._handle(Input(topic, offset, key.encode(), value, headers))
         machine.take_set_aside()
         self._append()
         if self._again and all(machine.positions[topic] >= end for topic, end in self._ends.items()):
             self._again = False
             self._say(list(machine.outstanding(list(machine.states))))
+
+    def _handle(self, received: Input) -> None:
+        machine = self.machine
+        assert machine is not None
+        try:
+            machine.handle(received, self.world.now)
+        except Missing:
+            self._catch_up()
+            try:
+                machine.handle(received, self.world.now)
+            except Missing:
+                machine.handle(received, self.world.now, Instead.MISSING)
+
+    def _catch_up(self) -> None:
+        """Its table of budgets lags behind what people have set."""
+        if self._definitions is not None:
+            for budget in self.world.budgets[self._known_budgets :]:
+                self._definitions.add(budget)
+            self._known_budgets = len(self.world.budgets)
 
     def _next_turn(self, machine: PartitionMachine[Any], topic: str) -> int:
         """Beginnings come in any order: the first that is open, or one of those behind it."""
@@ -298,112 +322,3 @@ class Owner:
     def _confirm(self) -> None:
         while self._said and not self._said[0][0]:
             self._said.popleft()[1]()
-
-
-class Runner:
-    """The runner's rules: fences, duplicates, watermark, answers; effects are written down."""
-
-    def __init__(self, world: World, name: str) -> None:
-        self.world, self.name, self.life = world, name, 0
-        self.up = False
-        self.committed = [0] * COMMAND_PARTITIONS
-
-    def crash(self) -> None:
-        """What it had in hand may be run again by the next."""
-        if self.up:
-            self.world.excused.update(self._unanswered.values())
-        self.life += 1
-        self.up = False
-
-    def _start(self) -> None:
-        self.up = True
-        self._fences = Fences({})
-        for _, _, headers in self.world.logs[topics.FENCES, 0]:
-            self._fences.observe(headers)
-        self._answered = Answered()
-        self._marks = [Watermark(position) for position in self.committed]
-        self._running: list[tuple[int, int, Any]] = []
-        self._unanswered: dict[str, tuple[str, int]] = {}
-        for _, value, _ in self.world.logs[topics.AGENT_EXECUTED, 0]:
-            answer = decode(topics.AGENT_EXECUTED, value)
-            self._answered.answer(attempt_key(answer.run_id, answer.attempt))
-
-    def act(self) -> None:
-        if not self.up:
-            self._start()
-        dice = self.world.dice.random()
-        if dice < 0.5:
-            self._take(self.world.dice.randrange(COMMAND_PARTITIONS))
-        elif dice < 0.9 and self._running:
-            self._finish(self._running.pop(self.world.dice.randrange(len(self._running))))
-        else:
-            self._commit()
-
-    def everything(self) -> bool:
-        if not self.up:
-            self._start()
-        did = False
-        for partition in range(COMMAND_PARTITIONS):
-            while self._take(partition):
-                did = True
-        while self._running:
-            self._finish(self._running.pop(0))
-            did = True
-        return did
-
-    def _take(self, partition: int) -> bool:
-        mark, log = self._marks[partition], self.world.logs[topics.STEP_REQUESTED, partition]
-        if mark.next_to_read >= len(log):
-            return False
-        offset = mark.next_to_read
-        _, value, headers = log[offset]
-        mark.begin(offset)
-        if Fault.RUNNER_COMMITS_FIRST in self.world.faults:
-            self.committed[partition] = offset + 1
-        if any(name == FENCE_HEADER for name, _ in headers):
-            self._fences.observe(headers)
-            mark.finish(offset)
-            return True
-        allowed = self._fences.allows(headers) or Fault.RUNNER_IGNORES_FENCES in self.world.faults
-        request = decode(topics.STEP_REQUESTED, value)
-        key = attempt_key(request.run_id, request.attempt)
-        if allowed and (self._answered.begin(key) or Fault.RUNNER_NO_DEDUPE in self.world.faults):
-            self.world.effects.append((request.run_id, request.attempt, request.step_id))
-            self._unanswered[key] = (request.run_id, request.attempt)
-            self._running.append((partition, offset, request))
-        else:
-            mark.finish(offset)
-        return True
-
-    def _finish(self, work: tuple[int, int, Any]) -> None:
-        partition, offset, request = work
-        chance = fraction(self.world.seed, request.run_id, request.attempt)
-        failed = chance > 0.8
-        key = attempt_key(request.run_id, request.attempt)
-        answer = AgentExecuted(
-            event_id=f"{key}-answer",
-            occurred_at=utc(self.world.now),
-            execution_id=request.execution_id,
-            workflow_id=request.workflow_id,
-            step_id=request.step_id,
-            run_id=request.run_id,
-            attempt=request.attempt,
-            agent=request.agent,
-            status="failed" if failed else "completed",
-            output=None if failed else {"of": request.step_id, "attempt": request.attempt},
-            error=ErrorInfo(code="AGENT_ERROR", message="by chance", retryable=chance < 0.95) if failed else None,
-        )
-        self._answered.answer(key)
-        record = (request.execution_id, encode(answer), list[tuple[str, bytes]]())
-
-        def arrived(_: int) -> None:
-            self._unanswered.pop(key, None)
-            self._marks[partition].finish(offset)
-
-        def refused() -> None:
-            self.world.send(self, (topics.AGENT_EXECUTED, 0), record, arrived, refused)
-
-        self.world.send(self, (topics.AGENT_EXECUTED, 0), record, arrived, refused)
-
-    def _commit(self) -> None:
-        self.committed = [mark.position for mark in self._marks]

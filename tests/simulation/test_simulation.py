@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from simulation.checks import Violation
 from simulation.graphs import KINDS
 from simulation.run import run
+from simulation.violations import Violation
 from simulation.world import Fault
 
 RUNS = int(os.environ.get("HANDRAIL_SIM_RUNS", "10000"))
@@ -18,7 +18,9 @@ SEED = os.environ.get("HANDRAIL_SIM_SEED")
 EVENTS = (
     "execution.completed", "execution.failed", "execution.cancelled", "execution.timed_out", "execution.paused",
     "execution.resumed", "signal.received", "steps.skipped", "steps.cancelled", "step.retry_scheduled",
-    "step.steered", "execution.version_changed", "compensation.started", "execution.admitted",
+    "step.steered", "execution.version_changed", "compensation.started", "execution.admitted", "step.advanced",
+    "suggestion.made", "suggestion.sent_back", "suggestion.approved", "suggestion.refused", "action.executed",
+    "budget.reserved", "budget.exhausted", "budget.settled", "budget.granted", "budget.awaited",
 )  # fmt: skip
 """What every chunk of seeds must have met, so that a dead world can't pass."""
 
@@ -31,6 +33,7 @@ def test_promises_hold_whatever_happens(first: int) -> None:
         seen += run(seed)
     assert seen["execution.completed"] > CHUNK / 4, f"too few runs got anywhere: {seen}"
     assert seen["effects"] > CHUNK
+    assert seen["calls"] > CHUNK
     missing = {*EVENTS, *(f"{kind} step" for kind in KINDS)} - {name for name, count in seen.items() if count}
     assert not missing, f"the dice never led to {missing}"
 

@@ -52,6 +52,15 @@ class Suggested(Gatekeeper):
         return [message for message in self.said if isinstance(message, ApprovalDecided)]
 
 
+def test_taken_back_before_it_came_it_is_not_shown_to_anybody() -> None:
+    story = Suggested.__new__(Suggested)
+    Gatekeeper.__init__(story)
+    gone = ApprovalWithdrawn(**story.common(approval_id=GATE))
+    assert story.command(topics.APPROVAL_REQUESTED, gone) == ["approval.closed"]
+    assert story.command(topics.APPROVAL_REQUESTED, gone) == []
+    assert (story.suggest(), story.submit()) == ([], [])
+
+
 def test_a_comment_sends_it_back_and_the_revision_is_what_people_see() -> None:
     story = Suggested()
     assert story.comment("add a link") == ["approval.commented"]

@@ -19,7 +19,7 @@ from handrail_contracts.codec import encode
 from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import ErrorInfo, utc
 from handrail_contracts.journal import Fences
-from handrail_contracts.steps import AgentExecuted, ModelCall, StepRequested
+from handrail_contracts.steps import AgentAdvanced, AgentExecuted, ModelCall, StepRequested, ToolAsked
 from handrail_contracts.workflows import WorkflowDefined, WorkflowStarted
 from handrail_runtime.machine.core import Instead, Kind, Missing
 from handrail_runtime.machine.partition import Input, PartitionMachine
@@ -78,6 +78,14 @@ class Spending(Story):
             event_id=str(uuid4()), occurred_at=utc(self.now), execution_id=execution_id, workflow_id="w", step_id="a",
             run_id=request.run_id, attempt=request.attempt, agent="writer", status="failed" if error else "completed",
             output=None if error else "done", error=error, model_calls=used,
+        )  # fmt: skip
+        self._hand_on(topics.AGENT_EXECUTED, message)
+
+    def advance(self, request: StepRequested, call_id: str) -> None:
+        message = AgentAdvanced(
+            event_id=str(uuid4()), occurred_at=utc(self.now), execution_id=request.execution_id, workflow_id="w",
+            step_id="a", run_id=request.run_id, attempt=request.attempt, agent="writer", turn=0, holder="h",
+            said={}, asked=(ToolAsked(call_id=call_id, tool="t", repeatable=False),),
         )  # fmt: skip
         self._hand_on(topics.AGENT_EXECUTED, message)
 
@@ -291,6 +299,43 @@ def test_a_new_day_or_month_begins_with_nothing_used(period: str, seconds: float
     for _ in range(12):
         story.pass_time(seconds / 10)
     assert len(story.requests("two")) == 1
+
+
+def test_a_question_that_is_repeated_after_the_end_gets_nothing_and_counts_nothing() -> None:
+    story = Spending()
+    identifier = story.set("tenant", calls=5)
+    story.start("one")
+    story.answer("one", tokens=10)
+    for message in [message for message in story.said if isinstance(message, BudgetAsked | BudgetReturned)]:
+        story._input(topics.ADMISSION, message)
+    budget = _state(story, identifier)
+    assert (budget.open, budget.spent["calls"], budget.spent["tokens"]) == ({}, 1, 10)
+
+
+def test_after_a_rewind_a_step_is_tried_as_often_as_before() -> None:
+    story = Spending(retry={"max_attempts": 2, "backoff_seconds": 1})
+    story.set("agent", "writer", tokens=100_000)
+    story.start("one")
+    story.answer("one", error=SPENT, tokens=10)
+    story.control("one", "rewind", step_id="a")
+    story.answer("one", error=BROKEN)
+    story.pass_time(10)
+    story.answer("one", error=BROKEN)
+    assert story.status("one") == "execution.failed"
+
+
+def test_what_an_attempt_still_tells_is_kept_while_the_next_one_waits_for_its_budget() -> None:
+    story = Spending(retry={"max_attempts": 2, "backoff_seconds": 0}, timeout_seconds=5)
+    story.set("agent", "writer", calls=1)
+    story.start("one")
+    story.start("two")
+    request = story.requests("one")[0]
+    story.pass_time(6)
+    story.advance(request, "c1")
+    assert len(story.requests("one")) == 1
+    story.set("agent", "writer", calls=50)
+    [turn] = story.requests("one")[-1].turns
+    assert turn.asked[0].call_id == "c1"
 
 
 def test_an_executions_own_budget_is_raised_for_it_alone() -> None:

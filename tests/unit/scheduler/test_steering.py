@@ -117,6 +117,18 @@ def test_a_rewind_behind_a_join_counts_the_edges_anew() -> None:
     assert story.requests()[-1].input == {"a": "A2", "b": "B"}
 
 
+def test_a_rewind_leaves_what_lies_before_the_step() -> None:
+    check = {"step_id": "check", "step_type": "condition", "parameters": {"condition": "input.n > 1"}}
+    join = agent("join", "end", join=1, cancel_rest=True)
+    steps = ({**check, "next_steps": ["b"], "else_steps": ["c"]}, agent("b", "c", "join"), agent("c", "join"), join)
+    story = Workflow(*steps, agent("end"), input={"n": 0})
+    story.answer("c")
+    assert story.begun()[-1] == "join"
+    story.control("rewind", step_id="c")
+    [rewound] = [event for event in story.events if event["type"] == "step.steered"]
+    assert set(rewound["step_ids"]) == {"c", "join"}, "the branch that was not taken stays so"
+
+
 def test_a_rewound_loop_runs_all_its_turns_again() -> None:
     loop = {
         "step_id": "each",

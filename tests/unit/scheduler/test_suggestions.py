@@ -274,6 +274,43 @@ def test_decided_in_a_pause_while_the_agent_revises_it_happens_when_resumed(fail
     assert "step.completed" in story.answer("draft", SENT)
 
 
+def test_approved_in_a_pause_while_the_agent_revises_it_happens_when_resumed() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    story.comment("shorter")
+    revising = story.asked()
+    story.control("pause")
+    assert story.decide() == ["suggestion.approved"]
+    [state] = story.machine.states.values()
+    state = story.machine.core.unpack(state) if isinstance(state, bytes) else state
+    assert not list(story.machine.core.outstanding(state, 0)), "nothing is asked of runners before its attempt begins"
+    assert story.answer("draft", DRAFT) == [], "nobody waits for the revision"
+    story.control("resume")
+    assert (story.asked().kind, story.asked().attempt) == ("action", revising.attempt + 1)
+
+
+def test_an_answer_that_comes_twice_leaves_the_decision_to_people() -> None:
+    story = Suggesting()
+    story.answer("draft", DRAFT)
+    assert story.answer("draft", DRAFT) == []
+    assert story.answer("draft", error=BROKEN) == []
+    assert len(story.suggestions()) == 1
+
+
+@pytest.mark.parametrize("decision", ["rejected", "expired"])
+def test_decided_against_it_is_settled_also_if_the_step_waits_for_a_person(decision: str) -> None:
+    story = Suggesting(on_error="wait")
+    story.answer("draft", DRAFT)
+    first = story.suggestions()[-1].suggestion_id
+    assert story.decide(decision)[0] == "step.failed"
+    assert (story.decide(decision), story.comment("shorter")) == ([], []), "that is over"
+    story.control("retry", step_id="draft")
+    story.answer("draft", DRAFT)
+    second = story.suggestions()[-1]
+    assert (second.suggestion_id != first, second.revision) == (True, 1), "people are asked about another one"
+    assert story.decide()[0] == "suggestion.approved"
+
+
 @pytest.mark.parametrize("how", ["cancel", "edit", "skip"])
 def test_nobody_is_asked_for_what_is_needed_no_more(how: str) -> None:
     story = Suggesting()
@@ -462,3 +499,45 @@ def test_a_step_that_calls_a_tool_may_ask_first_itself() -> None:
     assert (story.asked().granted, story.asked().input, story.asked().kind) == (True, {"amount": 4}, "tool")
     assert not [message for message in story.said if isinstance(message, BudgetAsked)], "a tool is no agent"
     assert "step.completed" in story.answer("draft", "refunded")
+
+
+@pytest.mark.parametrize("decision", ["rejected", "expired"])
+def test_a_step_that_calls_a_tool_never_calls_what_was_refused(decision: str) -> None:
+    rules = {"approvers": ["sarah"], "on_reject": "continue", "on_timeout": "reject"}
+    step = {"step_id": "draft", "step_type": "tool_call", "next_steps": ["after"]}
+    story = Calling.__new__(Calling)
+    Workflow.__init__(story, {**step, "parameters": {"tool": "refund", "ask_first": rules}}, agent("after"))
+    story.wish("draft")
+    assert story.decide(decision)[0] == "step.completed"
+    assert [request.step_id for request in story.requests()] == ["draft", "after"]
+
+
+def test_what_an_agent_suggests_after_an_allowed_call_is_another_suggestion() -> None:
+    story = Calling(parameters={"suggestion": {"actions": {"send": "email"}}})
+    story.wish()
+    story.decide()
+    story.answer("draft", DRAFT)
+    call, draft = story.suggestions()
+    assert (draft.suggestion_id != call.suggestion_id, draft.revision) == (True, 1), "the call's gate is closed"
+    story.decide()
+    assert (story.asked().kind, story.asked().input) == ("action", MAIL)
+
+
+def test_who_hears_no_answer_while_paused_goes_on_when_resumed() -> None:
+    story = Calling()
+    story.wish()
+    story.comment("only half of it")
+    story.control("pause")
+    assert story.decide("rejected") == ["suggestion.refused"]
+    before = len(story.requests())
+    story.control("resume")
+    assert len(story.requests()) == before + 1
+
+
+def test_an_allowed_call_of_a_step_asks_no_budgets_as_its_first_attempt_did_not() -> None:
+    step = {"step_id": "draft", "step_type": "tool_call", "parameters": {"tool": "refund", "ask_first": True}}
+    story = Calling.__new__(Calling)
+    Workflow.__init__(story, step, budget={"calls": 1})
+    story.wish("draft")
+    story.decide()
+    assert (len(story.requests()), story.asked().granted) == (2, True)

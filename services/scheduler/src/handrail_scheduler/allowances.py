@@ -99,7 +99,9 @@ def _ended_by(event: Any) -> tuple[str, ...]:
     match event.type:
         case "steps.cancelled":
             return tuple(event.step_ids)
-        case "step.started" | "step.completed" | "step.failed" | "step.retry_scheduled" | "suggestion.made":
+        case "step.started" | "step.completed" | "step.failed" | "step.retry_scheduled":
+            return (event.step_id,)
+        case "suggestion.made" | "suggestion.approved" | "suggestion.refused":
             return (event.step_id,)
         case _:
             return ()

@@ -30,6 +30,9 @@ from handrail_scheduler.ending import attempt_failed, end, fail
 from handrail_scheduler.identifiers import gate_id
 from handrail_scheduler.state import UNDER_WAY, Execution, Status, StepStatus
 
+_TALKING = ("agent", "budget", "raise")
+"""An agent, or the next attempt of the same run, which has to know what the one before still tells of its calls."""
+
 
 def start(decision: Decision, message: WorkflowStarted, version: int, admissions: tuple[Admission, ...]) -> None:
     timeout = decision.graph.timeout_seconds
@@ -153,7 +156,7 @@ def conversation_advanced(decision: Decision, message: AgentAdvanced) -> None:
         return  # told again
     if message.model_calls:
         decision.say(ModelsCalled, step_id=message.step_id, attempt=message.attempt, calls=message.model_calls)
-    if step.status in UNDER_WAY and step.waits_for == "agent" and advanced(turns, message) is not None:
+    if step.status in UNDER_WAY and step.waits_for in _TALKING and advanced(turns, message) is not None:
         told = message.model_dump(include={"step_id", "attempt", "turn", "holder", "said", "asked", "result", "begun"})
         decision.say(StepAdvanced, **told)
 

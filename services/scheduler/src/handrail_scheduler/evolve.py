@@ -209,10 +209,9 @@ def _done_suggesting(state: Execution, step_id: str) -> None:
         state.suggestions[step_id] = {**own, "phase": "withdrawn", "part": ()}
 
 
-def _count_anew(state: Execution, step_id: str) -> int:
-    """The attempts up to here, those that were forgiven among them: what is tried next has its own."""
-    state.forgiven.pop(step_id, None)
-    return state.steps[step_id].attempt - state.attempts.get(step_id, 0)
+def _count_anew(state: Execution, step_id: str) -> None:
+    """What is tried next has attempts of its own."""
+    state.forgiven[step_id] = state.steps[step_id].attempt - state.attempts.get(step_id, 0)
 
 
 def _suggested(state: Execution, event: SuggestionMade) -> None:
@@ -225,15 +224,14 @@ def _suggested(state: Execution, event: SuggestionMade) -> None:
     state.suggestions[event.step_id] = {
         "id": event.suggestion_id, "revision": event.revision, "phase": "waits", "agent": event.agent, "said": said,
         "data": event.suggested_data, "original": original, "comments": known["comments"] if known and again else [],
-        "part": () if known is None else known["part"], "attempts": _count_anew(state, event.step_id),
+        "part": () if known is None else known["part"],
         "call_id": event.call_id, "asked": event.agent, "input": given if event.call_id else original,
         "before": {name: known[name] for name in ("revision", "said", "call_id")} if known and again else None,
     }  # fmt: skip
+    _count_anew(state, event.step_id)
+    _wait_for_begin(state, event.step_id)
     if not event.call_id:
         state.conversations.pop(event.step_id, None)
-    step = _stop_work(state, event.step_id, StepStatus.RUNNING)
-    step.waits_for = "suggestion"
-    state.idle += 1
 
 
 def _approved(state: Execution, event: SuggestionApproved) -> None:
@@ -242,7 +240,7 @@ def _approved(state: Execution, event: SuggestionApproved) -> None:
     if own["before"] and own["before"]["revision"] == event.revision:
         own |= own["before"]
     own |= {"data": event.data, "by": event.by, "comment": event.comment}
-    own["attempts"] = _count_anew(state, event.step_id)
+    _count_anew(state, event.step_id)
     turns = state.conversations.get(event.step_id)
     if not own["call_id"]:
         state.conversations.pop(event.step_id, None)
@@ -266,7 +264,7 @@ def _wait_for_begin(state: Execution, step_id: str) -> None:
 def _answer_call(state: Execution, step_id: str, error: str) -> None:
     """What a model hears in place of a result, and of what it has heard before."""
     own, turns = state.suggestions[step_id], state.conversations.get(step_id)
-    own["attempts"] = _count_anew(state, step_id)
+    _count_anew(state, step_id)
     if turns and (number := _asked_in(turns, own["call_id"])) is not None:
         turns[number] = Turn.model_validate(turns[number]).without_result(own["call_id"]).model_dump()
         _give(turns, number, ToolResult(call_id=own["call_id"], error=error))
@@ -369,12 +367,13 @@ def _step_failed(graph: Graph | None, state: Execution, event: StepFailed) -> No
     state.turns.pop(event.step_id, None)
     step = _stop_work(state, event.step_id, status)
     state.failures[event.step_id] = event.then
+    own = state.suggestions.get(event.step_id)
+    if own is not None and (status is StepStatus.FAILED or own["phase"] in ("waits", "revises")):
+        own |= {"phase": "withdrawn", "part": ()}
     if status is StepStatus.BLOCKED:
         state.idle += 1
         return
     state.conversations.pop(event.step_id, None)
-    if event.step_id in state.suggestions:
-        state.suggestions[event.step_id] |= {"phase": "withdrawn", "part": ()}
     node = graph.nodes[event.step_id]
     error = event.error.model_dump()
     if event.then in ("continue", "catch"):
@@ -412,6 +411,7 @@ def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
         state.turns.pop(step_id, None)
         state.conversations.pop(step_id, None)
         state.suggestions.pop(step_id, None)
+        state.forgiven.pop(step_id, None)
         state.failing.pop(step_id, None)
         state.failures.pop(step_id, None)
     gone = set(event.step_ids)
@@ -496,6 +496,7 @@ def _forget_turns(state: Execution, loop_id: str) -> None:
 def _forget(state: Execution, step_id: str) -> None:
     state.steps.pop(step_id, None)
     state.turns.pop(step_id, None)
+    state.forgiven.pop(step_id, None)
     state.failures.pop(step_id, None)
     state.forgiven.pop(step_id, None)
     state.unresolved.pop(step_id, None)

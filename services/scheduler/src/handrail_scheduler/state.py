@@ -75,7 +75,7 @@ class Outcome:
     reason: str = ""
 
 
-_NONE: dict[str, Any] = {"part": (), "attempts": 0}
+_NONE: dict[str, Any] = {"part": ()}
 
 
 @dataclass(slots=True)
@@ -92,7 +92,8 @@ class Execution:
     `queues` are those that it still has to be admitted by, the one that it has asked first; `places` are those that it has
     asked, and whether it gives its place back while it waits. `requests` are the latest controls that counted, so that none
     counts twice. `allowances` say of steps what they ask of budgets, and may use; `returned` is what the latest event has
-    given back. `chosen` are the agents that answered for capabilities.
+    given back. `forgiven` are attempts since a rewind that were no tries: up to the latest that led to a suggestion, and those
+    that stopped where they had used up what they were allowed. `chosen` are the agents that answered for capabilities.
     """
 
     execution_id: str
@@ -141,11 +142,8 @@ class Execution:
         return run_id(self.execution_id, step_id, *self._attempts_before(step_id), *part)
 
     def tries(self, step_id: str) -> int:
-        """Attempts of what is being tried now, without those before a rewind, those that led to a suggestion, and those that
-        stopped because they had used up what they were allowed (`forgiven`).
-        """
-        attempt = self.steps[step_id].attempt - self.attempts.get(step_id, 0)
-        return int(attempt - self.suggestions.get(step_id, _NONE)["attempts"]) - self.forgiven.get(step_id, 0)
+        """Attempts of what is being tried now, without those before a rewind and those that count for nothing."""
+        return self.steps[step_id].attempt - self.attempts.get(step_id, 0) - self.forgiven.get(step_id, 0)
 
     def _attempts_before(self, step_id: str) -> Iterator[int]:
         if before := self.attempts.get(step_id):

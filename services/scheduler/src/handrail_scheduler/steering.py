@@ -148,18 +148,29 @@ def _rewind(decision: Decision, message: ExecutionControlled, edit: Edit) -> Non
 def _from(graph: Graph, state: Execution, step_id: str) -> list[str]:
     """The step and all that it leads to, as far as it has begun or was settled; of loops their turns, too.
 
-    What a join behind the step has made needless is needed again.
+    What a join behind the step has made needless is needed again, unless it lies before the step.
     """
-    found, queue = {step_id: None}, [step_id]
+    found, queue, before = {step_id: None}, [step_id], _before(graph, step_id)
     while queue:
         node = graph.nodes[queue.pop()]
         released = node.id != step_id and node.id in state.steps
         needless = [rest for rest in node.rest if _was_needless(state, rest)] if released else []
         for other in (*node.targets, *needless):
-            if other not in found:
+            if other not in found and other not in before:
                 found[other] = None
                 queue.append(other)
     return [other for other in state.steps if other.partition("[")[0] in found]
+
+
+def _before(graph: Graph, step_id: str) -> set[str]:
+    """All that leads to the step."""
+    found, queue = set[str](), [step_id]
+    while queue:
+        for other in graph.nodes[queue.pop()].predecessors:
+            if other not in found:
+                found.add(other)
+                queue.append(other)
+    return found
 
 
 def _was_needless(state: Execution, step_id: str) -> bool:

@@ -76,17 +76,24 @@ def made(decision: Decision, rules: SuggestionRules, message: AgentExecuted) -> 
         told = f"agent {message.agent} was to suggest an action, but {found}"
         attempt_failed(decision, step_id, ErrorInfo(code="AGENT_ERROR", message=told, retryable=True))
         return
-    known, timeout = _sent_back_before(decision, step_id), rules.timeout_seconds
+    _say_made(decision, rules, message, found, auto_approve_above=rules.auto_approve.get(found.action))
+
+
+def _say_made(
+    decision: Decision, rules: SuggestionRules, message: AgentExecuted, found: Suggestion, **fields: Any
+) -> None:
+    """Again under the same id if people sent it back; what they have decided on is settled, and this is another one."""
+    revised, timeout = _sent_back_before(decision, message.step_id), rules.timeout_seconds
     decision.say(
         SuggestionMade,
-        step_id=step_id,
+        step_id=message.step_id,
         attempt=message.attempt,
-        suggestion_id=suggestion_id(message.run_id, message.attempt) if known is None else known["id"],
-        revision=1 if known is None else known["revision"] + 1,
+        suggestion_id=suggestion_id(message.run_id, message.attempt) if revised is None else revised["id"],
+        revision=1 if revised is None else revised["revision"] + 1,
         agent=message.agent,
         **found.model_dump(),
-        deadline=None if timeout is None or known is not None else utc(decision.now + timeout),
-        auto_approve_above=rules.auto_approve.get(found.action),
+        deadline=None if timeout is None or revised is not None else utc(decision.now + timeout),
+        **fields,
     )
 
 
@@ -110,25 +117,13 @@ def _read(message: AgentExecuted, rules: SuggestionRules) -> Suggestion | str:
 
 def call_suggested(decision: Decision, message: AgentExecuted) -> None:
     """The attempt wants to call a tool that asks first."""
-    known, rules = _sent_back_before(decision, message.step_id), gate_of(decision.graph.nodes[message.step_id])
     try:
         found = Suggestion.model_validate(message.output)
     except ValidationError as error:
         told = f"{message.agent} was to say what it wants to call, but {': '.join(first_mistake(error))}"
         attempt_failed(decision, message.step_id, ErrorInfo(code="AGENT_ERROR", message=told))
         return
-    timeout = rules.timeout_seconds
-    decision.say(
-        SuggestionMade,
-        step_id=message.step_id,
-        attempt=message.attempt,
-        suggestion_id=suggestion_id(message.run_id, message.attempt) if known is None else known["id"],
-        revision=1 if known is None else known["revision"] + 1,
-        agent=message.agent,
-        **found.model_dump(),
-        deadline=None if timeout is None or known is not None else utc(decision.now + timeout),
-        call_id=message.call_id,
-    )
+    _say_made(decision, gate_of(decision.graph.nodes[message.step_id]), message, found, call_id=message.call_id)
 
 
 def sent_back(decision: Decision, message: SuggestionRevisionRequested) -> None:
@@ -176,7 +171,7 @@ def decided(decision: Decision, message: ApprovalDecided) -> None:
         fail(
             decision, step_id, ErrorInfo(code="TIMEOUT", message="nobody decided on the suggestion before its deadline")
         )
-    elif own["call_id"] and rules.on_reject != "fail":
+    elif own["call_id"] and rules.on_reject != "fail" and _talks(decision, step_id):
         _refused(decision, own, message)
     elif rules.on_reject == "continue":
         decision.complete(step_id, _output(own, "rejected", message.decided_by, message.comment))
@@ -184,6 +179,11 @@ def decided(decision: Decision, message: ApprovalDecided) -> None:
         who = f"{message.decided_by} rejected the suggestion" if message.decided_by else "the suggestion was rejected"
         why = f"{who}: {message.comment}" if message.comment else who
         fail(decision, step_id, ErrorInfo(code="APPROVAL_REJECTED", message=why))
+
+
+def _talks(decision: Decision, step_id: str) -> bool:
+    """Whether somebody hears that a call was refused; a step that is the call itself just does not make it."""
+    return isinstance(decision.graph.nodes[step_id].parameters, AgentParameters)
 
 
 def _approved(decision: Decision, rules: SuggestionRules, own: dict[str, Any], message: ApprovalDecided) -> None:
