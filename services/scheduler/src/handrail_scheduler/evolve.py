@@ -4,7 +4,7 @@ A released branch is never edited: recorded journals fold to the same state in e
 """
 
 from datetime import datetime
-from typing import Any, assert_never
+from typing import assert_never
 
 from handrail_contracts.envelope import utc
 from handrail_contracts.execution_events import (
@@ -41,15 +41,13 @@ from handrail_contracts.execution_events import (
     VersionChanged,
 )
 from handrail_contracts.journal import Record
-from handrail_contracts.steps import ToolResult, Turn
 from handrail_graph import Graph, LoopParameters, Node, ParallelParameters, StepType, instance, turn_of
 
-from handrail_scheduler import allowances
-from handrail_scheduler.state import SETTLED, Execution, Outcome, Status, Step, StepStatus, Turns
+from handrail_scheduler import allowances, suggesting
+from handrail_scheduler.state import IDLE, SETTLED, Execution, Outcome, Status, Step, StepStatus, Turns
 
 __all__ = ["evolve", "seconds", "utc"]
 
-IDLE = ("approval", "suggestion", "raise", "timer", "signal", "loop", "workflow")
 REQUESTS_KEPT = 100
 
 
@@ -74,7 +72,7 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             _step_completed(graph, state, event)
         case StepRetryScheduled():
             _note_chosen(state, event.agent)
-            _stop_work(state, event.step_id, StepStatus.RETRYING)
+            state.stop_work(event.step_id, StepStatus.RETRYING)
             state.steps[event.step_id].wake_at = seconds(event.retry_at)
             state.working += 1
         case StepFailed():
@@ -83,7 +81,7 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
             _skipped(graph, state, event)
         case StepsCancelled():
             for step_id in event.step_ids:
-                _stop_work(state, step_id, StepStatus.CANCELLED)
+                state.stop_work(step_id, StepStatus.CANCELLED)
                 state.turns.pop(step_id, None)
                 state.conversations.pop(step_id, None)
                 if step_id in state.suggestions:
@@ -91,7 +89,7 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
         case ModelsCalled():
             pass
         case StepAdvanced():
-            _advanced(state.conversations.setdefault(event.step_id, []), event)
+            suggesting.advanced(state.conversations.setdefault(event.step_id, []), event)
         case StatusChanged():
             state.status = Status(event.status)
         case ExecutionPaused():
@@ -103,15 +101,17 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
         case BudgetAwaited():
             allowances.awaits(state, event)
         case SuggestionMade():
-            _suggested(state, event)
+            suggesting.suggested(state, event)
         case SuggestionSentBack():
-            _sent_back(state, event)
+            suggesting.sent_back(state, event)
         case SuggestionApproved():
-            _approved(state, event)
+            suggesting.approved(state, event)
         case SuggestionRefused():
-            _answer_call(state, event.step_id, f"{event.by or 'nobody'} has not allowed this: {event.comment}")
+            suggesting.answer_call(
+                state, event.step_id, f"{event.by or 'nobody'} has not allowed this: {event.comment}"
+            )
             state.suggestions[event.step_id]["phase"] = "goes_on"
-            _wait_for_begin(state, event.step_id)
+            suggesting.wait_for_begin(state, event.step_id)
         case ActionExecuted():
             pass
         case SignalReceived():
@@ -177,7 +177,7 @@ def _note_chosen(state: Execution, agent: str | None) -> None:
 def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
     known = state.steps.get(event.step_id)
     if known is not None:
-        _stop_work(state, event.step_id, known.status)
+        state.stop_work(event.step_id, known.status)
         if event.waits_for == "loop":
             _forget_turns(state, event.step_id)
     if state.suggestions.get(event.step_id, {}).get("phase") == "withdrawn":
@@ -202,117 +202,6 @@ def _step_started(state: Execution, event: StepStarted, record: Record) -> None:
         state.working += 1
 
 
-def _done_suggesting(state: Execution, step_id: str) -> None:
-    """A call that was sent back, and not wanted any more, waits for nobody."""
-    own = state.suggestions.pop(step_id, None)
-    if own is not None and own["phase"] == "revises":
-        state.suggestions[step_id] = {**own, "phase": "withdrawn", "part": ()}
-
-
-def _count_anew(state: Execution, step_id: str) -> None:
-    """What is tried next has attempts of its own."""
-    state.forgiven[step_id] = state.steps[step_id].attempt - state.attempts.get(step_id, 0)
-
-
-def _suggested(state: Execution, event: SuggestionMade) -> None:
-    """The step waits for people now."""
-    known = state.suggestions.get(event.step_id)
-    given = state.steps[event.step_id].input
-    original = given if known is None else known["original"]
-    again = known is not None and event.revision > 1
-    said = event.model_dump(include={"action", "reasoning", "confidence", "suggested_data"})
-    state.suggestions[event.step_id] = {
-        "id": event.suggestion_id, "revision": event.revision, "phase": "waits", "agent": event.agent, "said": said,
-        "data": event.suggested_data, "original": original, "comments": known["comments"] if known and again else [],
-        "part": () if known is None else known["part"],
-        "call_id": event.call_id, "asked": event.agent, "input": given if event.call_id else original,
-        "before": {name: known[name] for name in ("revision", "said", "call_id")} if known and again else None,
-    }  # fmt: skip
-    _count_anew(state, event.step_id)
-    _wait_for_begin(state, event.step_id)
-    if not event.call_id:
-        state.conversations.pop(event.step_id, None)
-
-
-def _approved(state: Execution, event: SuggestionApproved) -> None:
-    """An action gets a run of its own; a call is made by the run that wanted it."""
-    own = state.suggestions[event.step_id]
-    if own["before"] and own["before"]["revision"] == event.revision:
-        own |= own["before"]
-    own |= {"data": event.data, "by": event.by, "comment": event.comment}
-    _count_anew(state, event.step_id)
-    turns = state.conversations.get(event.step_id)
-    if not own["call_id"]:
-        state.conversations.pop(event.step_id, None)
-        own |= {"phase": "acts", "asked": event.action, "input": event.data, "part": ("action", own["id"])}
-    elif turns:
-        own["phase"] = "goes_on"
-        if (number := _asked_in(turns, own["call_id"])) is not None:
-            turns[number] = Turn.model_validate(turns[number]).grant(own["call_id"], event.data).model_dump()
-    else:
-        own |= {"phase": "goes_on", "input": event.data}
-    _wait_for_begin(state, event.step_id)
-
-
-def _wait_for_begin(state: Execution, step_id: str) -> None:
-    """What the agent still does was overtaken by the decision: nobody waits for it, also while the execution is paused."""
-    if state.steps[step_id].waits_for != "suggestion":
-        _stop_work(state, step_id, StepStatus.RUNNING).waits_for = "suggestion"
-        state.idle += 1
-
-
-def _answer_call(state: Execution, step_id: str, error: str) -> None:
-    """What a model hears in place of a result, and of what it has heard before."""
-    own, turns = state.suggestions[step_id], state.conversations.get(step_id)
-    _count_anew(state, step_id)
-    if turns and (number := _asked_in(turns, own["call_id"])) is not None:
-        turns[number] = Turn.model_validate(turns[number]).without_result(own["call_id"]).model_dump()
-        _give(turns, number, ToolResult(call_id=own["call_id"], error=error))
-
-
-def _asked_in(turns: list[dict[str, Any]], call_id: str) -> int | None:
-    """The turn that wants the call: a model that was sent back may have said more by now."""
-    numbers = reversed(range(len(turns)))
-    return next((at for at in numbers if any(call["call_id"] == call_id for call in turns[at]["asked"])), None)
-
-
-def _sent_back(state: Execution, event: SuggestionSentBack) -> None:
-    own = state.suggestions[event.step_id]
-    own["comments"] = [*own["comments"], {"author": event.by, "text": event.comment}]
-    if own["call_id"]:
-        own["phase"] = "revises"
-        _answer_call(state, event.step_id, f"not done yet, {event.by or 'a person'} says: {event.comment}")
-        return
-    told = {"input": own["original"], "suggestion": own["said"], "comments": own["comments"]}
-    own |= {
-        "phase": "revises",
-        "asked": own["agent"],
-        "input": told,
-        "part": ("revision", own["id"], event.revision + 1),
-    }
-
-
-def _stop_work(state: Execution, step_id: str, status: StepStatus) -> Step:
-    """Whatever the step waited for, it waits no more."""
-    step = state.steps[step_id]
-    if step.status is StepStatus.RETRYING or (step.status is StepStatus.RUNNING and step.waits_for not in IDLE):
-        state.working -= 1
-    elif step.status in (StepStatus.RUNNING, StepStatus.BLOCKED):
-        state.idle -= 1
-    step.status, step.input, step.deadline, step.wake_at = status, None, None, None
-    return step
-
-
-def _advanced(turns: list[dict[str, Any]], event: StepAdvanced) -> None:
-    if event.said is not None:
-        turns.append(Turn(holder=event.holder, said=event.said, asked=event.asked).model_dump())
-    elif event.result is not None:
-        _give(turns, event.turn, event.result)
-    elif event.begun:
-        begun = Turn.model_validate(turns[event.turn]).begin(event.begun, event.holder)
-        turns[event.turn] = turns[event.turn] if begun is None else begun.model_dump()
-
-
 def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> None:
     _note_chosen(state, event.agent)
     step = state.steps[event.step_id]
@@ -321,8 +210,8 @@ def _step_completed(graph: Graph, state: Execution, event: StepCompleted) -> Non
     state.turns.pop(event.step_id, None)
     state.conversations.pop(event.step_id, None)
     if state.suggestions:
-        _done_suggesting(state, event.step_id)
-    _stop_work(state, event.step_id, StepStatus.COMPLETED).output = event.output
+        suggesting.done_suggesting(state, event.step_id)
+    state.stop_work(event.step_id, StepStatus.COMPLETED).output = event.output
     node = graph.nodes[event.step_id]
     _resolve_settled(graph, state, node, step)
     if node.compensation is not None:
@@ -365,7 +254,7 @@ def _step_failed(graph: Graph | None, state: Execution, event: StepFailed) -> No
     _note_chosen(state, event.agent)
     status = StepStatus.BLOCKED if event.then == "wait" else StepStatus.FAILED
     state.turns.pop(event.step_id, None)
-    step = _stop_work(state, event.step_id, status)
+    step = state.stop_work(event.step_id, status)
     state.failures[event.step_id] = event.then
     own = state.suggestions.get(event.step_id)
     if own is not None and (status is StepStatus.FAILED or own["phase"] in ("waits", "revises")):
@@ -400,7 +289,7 @@ def _restored(graph: Graph, state: Execution, event: StepsRestored) -> None:
 def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
     _note_request(state, event.request_id)
     if event.action == "retry":
-        _settle_calls(state.conversations.get(event.step_id), event)
+        suggesting.settle_calls(state.conversations.get(event.step_id), event)
     if event.action != "rewind":
         return
     for step_id in event.step_ids:
@@ -411,30 +300,12 @@ def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
         state.turns.pop(step_id, None)
         state.conversations.pop(step_id, None)
         state.suggestions.pop(step_id, None)
-        state.forgiven.pop(step_id, None)
         state.failing.pop(step_id, None)
         state.failures.pop(step_id, None)
     gone = set(event.step_ids)
     state.failing = {parallel: said for parallel, said in state.failing.items() if said[0] not in gone}
     state.undoable = [step_id for step_id in state.undoable if step_id not in gone]
     count_edges(graph, state)
-
-
-def _settle_calls(turns: list[dict[str, Any]] | None, event: StepSteered) -> None:
-    """A person lets a conversation go on whose last calls have an outcome that nobody knows."""
-    if not turns:
-        return
-    unknown = f"nobody knows whether this took effect; {event.by or 'a person'} has looked and lets you go on"
-    why = f"{unknown}: {event.reason}" if event.reason else unknown
-    told = {"error": why} if event.data is None else {"content": event.data}
-    for call in Turn.model_validate(turns[-1]).open():
-        if not call.repeatable and (call.begun or not call.ask):
-            _give(turns, -1, ToolResult(call_id=call.call_id, **told))
-
-
-def _give(turns: list[dict[str, Any]], number: int, result: ToolResult) -> None:
-    turn = turns[number]
-    turns[number] = {**turn, "results": (*turn["results"], result.model_dump())}
 
 
 def count_edges(graph: Graph, state: Execution) -> None:
@@ -498,7 +369,6 @@ def _forget(state: Execution, step_id: str) -> None:
     state.turns.pop(step_id, None)
     state.forgiven.pop(step_id, None)
     state.failures.pop(step_id, None)
-    state.forgiven.pop(step_id, None)
     state.unresolved.pop(step_id, None)
     state.taken.pop(step_id, None)
     state.reached.discard(step_id)

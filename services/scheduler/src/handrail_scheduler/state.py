@@ -23,6 +23,8 @@ class StepStatus(StrEnum):
 
 
 UNDER_WAY = (StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.BLOCKED)
+IDLE = ("approval", "suggestion", "raise", "timer", "signal", "loop", "workflow")
+"""What a step may wait for without work under way: only people and time can move it."""
 SETTLED = (StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.CANCELLED)
 
 
@@ -153,6 +155,16 @@ class Execution:
             loop = self.steps.get(step_id)
             if loop is not None and loop.attempt > 1:
                 yield loop.attempt
+
+    def stop_work(self, step_id: str, status: StepStatus) -> Step:
+        """Whatever the step waited for, it waits no more."""
+        step = self.steps[step_id]
+        if step.status is StepStatus.RETRYING or (step.status is StepStatus.RUNNING and step.waits_for not in IDLE):
+            self.working -= 1
+        elif step.status in (StepStatus.RUNNING, StepStatus.BLOCKED):
+            self.idle -= 1
+        step.status, step.input, step.deadline, step.wake_at = status, None, None, None
+        return step
 
     def pack(self) -> bytes:
         """A few hundred bytes for a parked execution of ordinary size."""
