@@ -10,13 +10,24 @@ import time
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from handrail_contracts import topics
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from handrail_contracts.topics import EXECUTION_PARTITIONS
 from handrail_runtime import bus
 from handrail_runtime.settings import Settings
 
-THERE, BACK = topics.STEP_PROGRESSED, topics.SUGGESTION_REVISION_REQUESTED
+# Topics of its own: a service that reads one of them would set each record aside while it is being measured.
+THERE, BACK = "handrail.bench.there", "handrail.bench.back"
 BODY = b"x" * 400
+
+
+async def create_topics(settings: Settings) -> None:
+    """The floor's own topics; safe to call again."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, EXECUTION_PARTITIONS, 1) for name in (THERE, BACK)])
+    finally:
+        await admin.close()
 
 
 async def _ends(settings: Settings, topic: str) -> tuple[AIOKafkaConsumer, AIOKafkaProducer]:

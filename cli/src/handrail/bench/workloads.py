@@ -27,7 +27,7 @@ from handrail_scheduler.core import SchedulerCore
 from handrail_scheduler.definitions import Definitions
 
 from handrail.bench.client import Client
-from handrail.bench.floor import throughput, two_hops
+from handrail.bench.floor import create_topics, throughput, two_hops
 
 Say = Callable[[str], None]
 STEPS = 10
@@ -92,6 +92,7 @@ def percentile(ordered: list[float], share: float) -> float:
 
 
 async def floor(settings: Settings) -> dict[str, float]:
+    await create_topics(settings)
     produced, consumed = await throughput(settings)
     return {"produced_per_s": round(produced), "consumed_per_s": round(consumed)}
 
