@@ -28,7 +28,7 @@ from handrail_graph.graph import (
     TriggerParameters,
 )
 from handrail_graph.instances import instance, prefix_of, turn_of
-from handrail_graph.places import downstream, unplaced
+from handrail_graph.places import downstream, unplaced, upstream
 from handrail_graph.problems import DefinitionError, Problem
 from handrail_graph.schemas import COMMON, PARAMETERS
 from handrail_graph.suggestions import SuggestionRules
@@ -84,5 +84,6 @@ __all__ = [
     "turn_of",
     "unplaced",
     "upcoming",
+    "upstream",
     "user_input",
 ]

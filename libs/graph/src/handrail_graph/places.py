@@ -1,18 +1,27 @@
 """Where an execution stands in a graph, and whether it could stand there in another one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from handrail_graph.graph import Graph
 
 
 def downstream(graph: Graph, step_id: str) -> set[str]:
     """The step and all that it leads to."""
+    return _reached(step_id, lambda other: graph.nodes[other].targets)
+
+
+def upstream(graph: Graph, step_id: str) -> set[str]:
+    """The step and all that leads to it."""
+    return _reached(step_id, lambda other: graph.nodes[other].predecessors)
+
+
+def _reached(step_id: str, ways: Callable[[str], Iterable[str]]) -> set[str]:
     found, queue = {step_id}, [step_id]
     while queue:
-        for target in graph.nodes[queue.pop()].targets:
-            if target not in found:
-                found.add(target)
-                queue.append(target)
+        for other in ways(queue.pop()):
+            if other not in found:
+                found.add(other)
+                queue.append(other)
     return found
 
 

@@ -7,6 +7,7 @@ person has raised the limits, and now and then.
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -91,8 +92,12 @@ class Budget:
 Emit = Callable[[Any], None]
 
 
-def key_of(requester_id: str, run_id: str, attempt: int) -> str:
-    return f"{requester_id}/{run_id}/{attempt}"
+Asking = BudgetAsked | BudgetReturned | BudgetReserved | BudgetExhausted | BudgetSettled
+"""What is about one attempt."""
+
+
+def _key(asking: Asking) -> str:
+    return f"{asking.requester_id}/{asking.run_id}/{asking.attempt}"
 
 
 def decide(
@@ -100,7 +105,7 @@ def decide(
 ) -> None:
     """`found` is what people have set, if anything."""
     _renew(state, found, now, emit)
-    key = key_of(message.requester_id, message.run_id, message.attempt)
+    key = _key(message)
     if isinstance(message, BudgetReturned):
         if key in state.open or key in state.waits:
             returned = message.model_dump(include={"requester_id", "run_id", "attempt", "used"})
@@ -139,7 +144,7 @@ def _about(state: Budget) -> dict[str, Any]:
 
 
 def _limits(found: BudgetSet | None, own: Limits | None) -> Limits:
-    return UNLIMITED if found is None and own is None else own or UNLIMITED if found is None else found.limits
+    return found.limits if found is not None else own or UNLIMITED
 
 
 def _period(found: BudgetSet | None) -> Period:
@@ -200,7 +205,7 @@ def _why_not(state: Budget, limits: Limits) -> str:
 
 
 def _renew(state: Budget, found: BudgetSet | None, now: float, emit: Emit) -> None:
-    start = {"day": utc(now).strftime("%Y-%m-%d"), "month": utc(now).strftime("%Y-%m")}.get(_period(found), "")
+    start = _start_of(_period(found), utc(now))
     if state.n and start != state.period_start and start:
         emit(BudgetRenewed(n=state.n + 1, period_start=start))
 
@@ -210,19 +215,18 @@ def evolve(state: Budget, event: AnyBudgetEvent, record: Record) -> None:
     match event:
         case BudgetReserved():
             _know(state, event, record)
-            key = key_of(event.requester_id, event.run_id, event.attempt)
-            state.waits.pop(key, None)
-            state.open[key] = event.allowance.model_dump(exclude_none=True)
+            state.waits.pop(_key(event), None)
+            state.open[_key(event)] = event.allowance.model_dump(exclude_none=True)
         case BudgetExhausted():
             _know(state, event, record)
-            key = key_of(event.requester_id, event.run_id, event.attempt)
             own = None if event.own_limits is None else event.own_limits.model_dump()
-            state.waits.setdefault(key, Waiting(event.requester_id, event.step_id, event.run_id, event.attempt, own))
+            waiting = Waiting(event.requester_id, event.step_id, event.run_id, event.attempt, own)
+            state.waits.setdefault(_key(event), waiting)
             state.look_again, state.pause = event.look_again.timestamp(), FIRST_LOOK
         case BudgetLookedAgain():
             state.look_again, state.pause = event.look_again.timestamp(), min(2 * state.pause, LONGEST_PAUSE)
         case BudgetSettled():
-            key = key_of(event.requester_id, event.run_id, event.attempt)
+            key = _key(event)
             state.open.pop(key, None)
             state.waits.pop(key, None)
             state.settled.append(key)
@@ -241,7 +245,13 @@ def _know(state: Budget, event: BudgetReserved | BudgetExhausted, record: Record
     state.organization_id, state.project_id = event.organization_id, event.project_id
     state.scope, state.name, state.period = event.scope, event.name, event.period
     if not state.period_start:
-        state.period_start = {"day": f"{record.at:%Y-%m-%d}", "month": f"{record.at:%Y-%m}"}.get(event.period, "")
+        state.period_start = _start_of(event.period, record.at)
+
+
+def _start_of(period: Period, moment: datetime) -> str:
+    """Of the period that the moment is in; nothing for one that never ends."""
+    forms = {"day": "%Y-%m-%d", "month": "%Y-%m"}
+    return f"{moment:{forms[period]}}" if period in forms else ""
 
 
 def react(state: Budget, event: AnyBudgetEvent, record: Record) -> Iterable[Outgoing]:

@@ -158,7 +158,7 @@ class SchedulerCore:
                 decide.never_began(state, message, emit)
                 return
             raise Refused("UNKNOWN_EXECUTION", f"no execution {state.execution_id} is known here")
-        decision = self._decision(state, now, emit)
+        decision = self._decision(self._graph(state), state, now, emit)
         match message:
             case AgentExecuted():
                 decide.answer(decision, message)
@@ -199,12 +199,7 @@ class SchedulerCore:
             text = f"the concurrency key can't be made: {error}"
             decide.reject(state, message, ErrorInfo(code="VALIDATION_ERROR", message=text), emit, keep_input=True)
             return
-        decide.start(
-            Decision(graph, state, now, emit, BEGIN, evaluate, self._budgets_of),
-            message,
-            definition.version,
-            admissions,
-        )
+        decide.start(self._decision(graph, state, now, emit), message, definition.version, admissions)
 
     def decide_instead(self, state: State, message: Any, why: Instead, now: float, emit: Emit) -> None:
         if isinstance(state, Happening) and why is Instead.MISSING:
@@ -221,14 +216,14 @@ class SchedulerCore:
             error = _TOO_LARGE if why is Instead.TOO_LARGE else unknown
             decide.reject(state, message, error, emit, keep_input=why is not Instead.TOO_LARGE)
         elif why is Instead.TOO_LARGE and state.status in ALIVE:
-            end(self._decision(state, now, emit), ExecutionFailed, error=_TOO_LARGE)
+            end(self._decision(self._graph(state), state, now, emit), ExecutionFailed, error=_TOO_LARGE)
         elif isinstance(message, AgentExecuted | ChildEnded) and state.status is Status.COMPENSATING:
-            decide.gave_too_much(self._decision(state, now, emit), message, _TOO_LARGE)
+            decide.gave_too_much(self._decision(self._graph(state), state, now, emit), message, _TOO_LARGE)
         else:
             raise Refused(why.value.upper(), "the input can't be decided on")
 
-    def _decision(self, state: Execution, now: float, emit: Emit) -> Decision:
-        return Decision(self._graph(state), state, now, emit, BEGIN, evaluate, self._budgets_of)
+    def _decision(self, graph: Graph, state: Execution, now: float, emit: Emit) -> Decision:
+        return Decision(graph, state, now, emit, BEGIN, evaluate, self._budgets_of)
 
     def _budgets_of(self, decision: Decision, agent: str) -> list[BudgetNamed]:
         state = decision.state

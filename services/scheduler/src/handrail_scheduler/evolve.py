@@ -85,7 +85,7 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
                 state.turns.pop(step_id, None)
                 state.conversations.pop(step_id, None)
                 if step_id in state.suggestions:
-                    state.suggestions[step_id] |= {"phase": "withdrawn", "part": ()}
+                    suggesting.withdraw(state, step_id)
         case ModelsCalled():
             pass
         case StepAdvanced():
@@ -107,11 +107,7 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
         case SuggestionApproved():
             suggesting.approved(state, event)
         case SuggestionRefused():
-            suggesting.answer_call(
-                state, event.step_id, f"{event.by or 'nobody'} has not allowed this: {event.comment}"
-            )
-            state.suggestions[event.step_id]["phase"] = "goes_on"
-            suggesting.wait_for_begin(state, event.step_id)
+            suggesting.refused(state, event)
         case ActionExecuted():
             pass
         case SignalReceived():
@@ -258,7 +254,7 @@ def _step_failed(graph: Graph | None, state: Execution, event: StepFailed) -> No
     state.failures[event.step_id] = event.then
     own = state.suggestions.get(event.step_id)
     if own is not None and (status is StepStatus.FAILED or own["phase"] in ("waits", "revises")):
-        own |= {"phase": "withdrawn", "part": ()}
+        suggesting.withdraw(state, event.step_id)
     if status is StepStatus.BLOCKED:
         state.idle += 1
         return

@@ -12,7 +12,7 @@ from handrail_contracts.execution_events import (
     StepSteered,
     VersionChanged,
 )
-from handrail_graph import CHOOSING, EDITABLE, Graph, unplaced
+from handrail_graph import CHOOSING, EDITABLE, Graph, unplaced, upstream
 
 from handrail_scheduler.advance import advance, enter, within
 from handrail_scheduler.decision import ALIVE, MOVING, Decision
@@ -150,7 +150,7 @@ def _from(graph: Graph, state: Execution, step_id: str) -> list[str]:
 
     What a join behind the step has made needless is needed again, unless it lies before the step.
     """
-    found, queue, before = {step_id: None}, [step_id], _before(graph, step_id)
+    found, queue, before = {step_id: None}, [step_id], upstream(graph, step_id)
     while queue:
         node = graph.nodes[queue.pop()]
         released = node.id != step_id and node.id in state.steps
@@ -160,17 +160,6 @@ def _from(graph: Graph, state: Execution, step_id: str) -> list[str]:
                 found[other] = None
                 queue.append(other)
     return [other for other in state.steps if other.partition("[")[0] in found]
-
-
-def _before(graph: Graph, step_id: str) -> set[str]:
-    """All that leads to the step."""
-    found, queue = set[str](), [step_id]
-    while queue:
-        for other in graph.nodes[queue.pop()].predecessors:
-            if other not in found:
-                found.add(other)
-                queue.append(other)
-    return found
 
 
 def _was_needless(state: Execution, step_id: str) -> bool:

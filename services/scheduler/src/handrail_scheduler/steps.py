@@ -32,7 +32,7 @@ from handrail_scheduler.decision import Decision
 from handrail_scheduler.ending import fail
 from handrail_scheduler.loops import turn_output
 from handrail_scheduler.state import Execution, Step, StepStatus
-from handrail_scheduler.suggestions import begin_again
+from handrail_scheduler.suggestions import begins_with
 
 Path = tuple[str, ...]
 
@@ -129,14 +129,23 @@ def _rendered(decision: Decision, node: Node, *templates: Template) -> list[Any]
     return [template.render(scope_of(decision, node, template.references)) for template in templates]
 
 
-def _begin_remote(decision: Decision, node: Node, agent: str, rendered: Any) -> None:
-    """An agent's attempt asks its budgets first, if there are any."""
-    budgets = decision.budgets_of(decision, agent) if node.type is StepType.AGENT_EXECUTION else ()
+def _begin_remote(decision: Decision, node: Node, agent: str, rendered: Any, *, acts: bool = False) -> None:
+    """An agent's attempt asks its budgets first, if there are any; one that `acts` carries out what was approved."""
+    by_agent = node.type is StepType.AGENT_EXECUTION and not acts
+    budgets = decision.budgets_of(decision, agent) if by_agent else ()
     if budgets and node.id not in decision.state.stubs:
         _say_started(decision, node, waits_for="budget", agent=agent or None, input=rendered, budgets=tuple(budgets))
     else:
         deadline = _deadline(decision, node)
         _say_started(decision, node, waits_for="agent", agent=agent or None, input=rendered, deadline=deadline)
+
+
+def _begin_suggested(decision: Decision, node: Node) -> bool:
+    """Whether the step begins with what its suggestion has come to."""
+    own = begins_with(decision.state, node.id)
+    if own is not None:
+        _begin_remote(decision, node, own["asked"], own["input"], acts=own["phase"] == "acts")
+    return own is not None
 
 
 def _deadline(decision: Decision, node: Node) -> datetime | None:
@@ -160,7 +169,7 @@ def _begin_trigger(decision: Decision, node: Node) -> None:
 
 def _begin_agent(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, AgentParameters)
-    if decision.state.suggestions and begin_again(decision, node.id, _deadline(decision, node)):
+    if decision.state.suggestions and _begin_suggested(decision, node):
         return
     [rendered] = _rendered(decision, node, node.parameters.input)
     _begin_remote(decision, node, node.parameters.agent, rendered)
@@ -168,7 +177,7 @@ def _begin_agent(decision: Decision, node: Node) -> None:
 
 def _begin_tool(decision: Decision, node: Node) -> None:
     assert isinstance(node.parameters, ToolParameters)
-    if decision.state.suggestions and begin_again(decision, node.id, _deadline(decision, node)):
+    if decision.state.suggestions and _begin_suggested(decision, node):
         return
     [arguments] = _rendered(decision, node, node.parameters.arguments)
     if not isinstance(arguments, dict):

@@ -7,6 +7,7 @@ from handrail_contracts.execution_events import (
     StepSteered,
     SuggestionApproved,
     SuggestionMade,
+    SuggestionRefused,
     SuggestionSentBack,
 )
 from handrail_contracts.steps import ToolResult, Turn
@@ -18,7 +19,13 @@ def done_suggesting(state: Execution, step_id: str) -> None:
     """A call that was sent back, and not wanted any more, waits for nobody."""
     own = state.suggestions.pop(step_id, None)
     if own is not None and own["phase"] == "revises":
-        state.suggestions[step_id] = {**own, "phase": "withdrawn", "part": ()}
+        state.suggestions[step_id] = own
+        withdraw(state, step_id)
+
+
+def withdraw(state: Execution, step_id: str) -> None:
+    """Nobody waits for it any more; its gate is told."""
+    state.suggestions[step_id] |= {"phase": "withdrawn", "part": ()}
 
 
 def count_anew(state: Execution, step_id: str) -> None:
@@ -63,6 +70,13 @@ def approved(state: Execution, event: SuggestionApproved) -> None:
             turns[number] = Turn.model_validate(turns[number]).grant(own["call_id"], event.data).model_dump()
     else:
         own |= {"phase": "goes_on", "input": event.data}
+    wait_for_begin(state, event.step_id)
+
+
+def refused(state: Execution, event: SuggestionRefused) -> None:
+    """Of a call: the model hears of it, and goes on."""
+    answer_call(state, event.step_id, f"{event.by or 'nobody'} has not allowed this: {event.comment}")
+    state.suggestions[event.step_id]["phase"] = "goes_on"
     wait_for_begin(state, event.step_id)
 
 

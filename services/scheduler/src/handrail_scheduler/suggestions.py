@@ -14,14 +14,13 @@ from handrail_contracts.codec import first_mistake
 from handrail_contracts.envelope import ErrorInfo, JsonObject, utc
 from handrail_contracts.execution_events import (
     ActionExecuted,
-    StepStarted,
     SuggestionApproved,
     SuggestionMade,
     SuggestionRefused,
     SuggestionSentBack,
 )
 from handrail_contracts.steps import AgentExecuted
-from handrail_graph import AgentParameters, Node, StepType, SuggestionRules, ToolParameters
+from handrail_graph import AgentParameters, Node, SuggestionRules, ToolParameters
 from pydantic import ValidationError
 
 from handrail_scheduler.decision import Decision
@@ -221,17 +220,17 @@ def acted(decision: Decision, rules: SuggestionRules, message: AgentExecuted) ->
     """The approved action has happened."""
     own = decision.state.suggestions[message.step_id]
     action = own["said"]["action"]
+    result_type = RESULTS[rules.actions[action].type]
     decision.say(
         ActionExecuted,
         step_id=message.step_id,
         suggestion_id=own["id"],
         action=action,
-        result_type=RESULTS[rules.actions[action].type],
+        result_type=result_type,
         details=message.output,
     )
     output = _output(own, "approved", own["by"], own["comment"])
-    result = {"type": RESULTS[rules.actions[action].type], "details": message.output}
-    decision.complete(message.step_id, {**output, "result": result})
+    decision.complete(message.step_id, {**output, "result": {"type": result_type, "details": message.output}})
 
 
 def _output(own: dict[str, Any], decision: str, by: str, comment: str) -> JsonObject:
@@ -248,24 +247,7 @@ def _output(own: dict[str, Any], decision: str, by: str, comment: str) -> JsonOb
     }
 
 
-def begin_again(decision: Decision, step_id: str, deadline: Any) -> bool:
-    """Whether the step begins with what its suggestion has come to: a revision, or the action."""
-    own = decision.state.suggestions.get(step_id)
-    if own is None or own["phase"] not in BEGINS:
-        return False
-    state, node = decision.state, decision.graph.nodes[step_id]
-    by_agent = own["phase"] != "acts" and node.type is StepType.AGENT_EXECUTION
-    budgets = decision.budgets_of(decision, own["asked"]) if by_agent else ()
-    decision.say(
-        StepStarted,
-        step_id=step_id,
-        step_type=node.type.value,
-        run_id=state.run_id(step_id),
-        attempt=state.steps[step_id].attempt + 1,
-        waits_for="budget" if budgets else "agent",
-        agent=own["asked"],
-        input=own["input"],
-        budgets=tuple(budgets),
-        deadline=None if budgets else deadline,
-    )
-    return True
+def begins_with(state: Execution, step_id: str) -> dict[str, Any] | None:
+    """The suggestion that the step begins again with, `asked` and `input` in it: for a revision, the call, or the action."""
+    own = state.suggestions.get(step_id)
+    return own if own is not None and own["phase"] in BEGINS else None
