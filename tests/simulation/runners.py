@@ -8,9 +8,9 @@ from typing import Any
 from handrail_agent_runner.answered import Answered, attempt_key
 from handrail_contracts import topics
 from handrail_contracts.codec import decode, encode
-from handrail_contracts.envelope import tenant_of, utc
+from handrail_contracts.envelope import utc
 from handrail_contracts.journal import FENCE_HEADER, Fences
-from handrail_contracts.steps import AgentExecuted, StepRequested
+from handrail_contracts.steps import AgentExecuted, StepRequested, run_of
 from handrail_runtime.watermark import Watermark
 
 from simulation.attempts import Outcome, Speaker, carry_out
@@ -154,12 +154,7 @@ class Runner:
         return AgentExecuted(
             event_id=f"{attempt_key(request.run_id, request.attempt)}-answer",
             occurred_at=utc(self.world.now),
-            execution_id=request.execution_id,
-            workflow_id=request.workflow_id,
-            **tenant_of(request),
-            step_id=request.step_id,
-            run_id=request.run_id,
-            attempt=request.attempt,
+            **run_of(request),
             agent=request.agent,
             status="suggested" if outcome.call_id else "failed" if outcome.error else "completed",
             output=outcome.output,

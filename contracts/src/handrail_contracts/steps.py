@@ -1,6 +1,6 @@
 """Steps and the agents that run them."""
 
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pydantic import Field
 
@@ -107,6 +107,32 @@ class StepRequested(ExecutionMessage):
     action: Action | None = None
     allowance: Limits | None = Field(
         None, description="what the attempt may use: an agent that has used it up stops there"
+    )
+
+
+class RunFields(TypedDict):
+    """What every word about an attempt repeats of its request."""
+
+    execution_id: str
+    workflow_id: str
+    user_id: str
+    organization_id: str
+    project_id: str
+    step_id: str
+    run_id: str
+    attempt: int
+
+
+def run_of(request: StepRequested) -> RunFields:
+    return RunFields(
+        execution_id=request.execution_id,
+        workflow_id=request.workflow_id,
+        user_id=request.user_id,
+        organization_id=request.organization_id,
+        project_id=request.project_id,
+        step_id=request.step_id,
+        run_id=request.run_id,
+        attempt=request.attempt,
     )
 
 

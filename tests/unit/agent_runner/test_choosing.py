@@ -123,7 +123,7 @@ async def test_an_agent_that_comes_late_is_waited_for() -> None:
 
 
 async def test_capabilities_that_nobody_has_fail_the_attempt_with_their_names(monkeypatch: Any) -> None:
-    monkeypatch.setattr("handrail_agent_runner.registry.LATE_REGISTRATION_SECONDS", 0.05)
+    monkeypatch.setattr("handrail_agent_runner.registrations.LATE_SECONDS", 0.05)
     world = World.new(able("ann"))
     world.take(command(wish("draft", "sing")))
     await world.finished()

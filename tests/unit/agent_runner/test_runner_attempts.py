@@ -50,7 +50,7 @@ async def test_the_time_limit_of_a_request_holds_for_functions_that_wait_and_for
 async def test_an_unknown_agent_is_named_after_its_registration_had_a_moment_to_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("handrail_agent_runner.registry.LATE_REGISTRATION_SECONDS", 0.05)
+    monkeypatch.setattr("handrail_agent_runner.registrations.LATE_SECONDS", 0.05)
     outcome = await carry_out(Registry(SETTINGS), request(agent="nobody"), Progress(lambda kind, data: None))
     assert outcome.error is not None
     assert (outcome.error.code, outcome.error.retryable) == ("UNKNOWN_AGENT", False)

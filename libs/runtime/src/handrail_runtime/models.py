@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from handrail_contracts.agents import OFFLINE
 
 from handrail_runtime.errors import RuntimeFault
-from handrail_runtime.secrets import SecretRefused, secret
+from handrail_runtime.secrets import SecretRefused, masked, secret
 from handrail_runtime.settings import Settings
 
 if TYPE_CHECKING:  # see load_library
     from openai import AsyncOpenAI
     from pydantic_ai.models import Model
 
-NO_KEY, SHORTEST_KEY = "none", 8
+NO_KEY = "none"
 
 
 class ModelUnusable(RuntimeFault):
@@ -83,7 +83,4 @@ def schema_mistake(schema: Mapping[str, Any] | None) -> str:
 
 def without_keys(text: str, *names: str | None) -> str:
     """A provider may repeat the key that it refuses: nobody else is told. `names`: more variables that hold one."""
-    for name, value in os.environ.items():
-        if (name.endswith("_KEY") or name in names) and len(value) >= SHORTEST_KEY:
-            text = text.replace(value, "***")
-    return text
+    return masked(text, (value for name, value in os.environ.items() if name.endswith("_KEY") or name in names))

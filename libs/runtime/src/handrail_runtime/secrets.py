@@ -1,10 +1,14 @@
 """Secrets that registrations refer to by the name of an environment variable."""
 
 import os
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from handrail_runtime.errors import RuntimeFault
 from handrail_runtime.settings import Settings
+
+SHORTEST = 8
+"""Shorter values would blot out ordinary words."""
 
 
 class SecretRefused(RuntimeFault):
@@ -26,3 +30,11 @@ def secret(variable: str, url: str, settings: Settings, *, trusted: bool) -> str
     if not value:
         raise SecretRefused(f"there is no environment variable {variable} here")
     return value
+
+
+def masked(text: str, secrets: Iterable[str], shortest: int = SHORTEST) -> str:
+    """The text without them: a server may repeat what it refuses, and nobody else is told."""
+    for value in sorted(secrets, key=len, reverse=True):  # one may be a part of another
+        if len(value) >= shortest:
+            text = text.replace(value, "***")
+    return text

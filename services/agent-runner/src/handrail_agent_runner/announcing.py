@@ -14,6 +14,8 @@ from handrail_runtime.writer import Parcel, Writer, deliver
 from handrail_agent_runner.conversation import SOURCE
 
 RETRY_SECONDS = 1.0
+AWAY = (Fenced, Unavailable, KafkaError, TimeoutError)
+"""What keeps us from the broker, for now."""
 
 log = structlog.get_logger()
 
@@ -50,7 +52,7 @@ class Announcements:
             messages = list(self._waiting.values())
             try:
                 await announce(self._settings, messages)
-            except (Fenced, Unavailable, KafkaError, TimeoutError) as error:
+            except AWAY as error:
                 log.warning("announcements_delayed", count=len(messages), error=str(error) or repr(error))
                 self._some.set()
                 await asyncio.sleep(RETRY_SECONDS)

@@ -10,7 +10,7 @@ from handrail_contracts import topics
 from handrail_contracts.codec import MAX_RECORD_BYTES, cloud_event_headers, encode
 from handrail_contracts.envelope import ErrorInfo, JsonObject, utc
 from handrail_contracts.ids import derive
-from handrail_contracts.steps import AgentExecuted, ModelCall, StepProgressed, StepRequested
+from handrail_contracts.steps import AgentExecuted, ModelCall, StepProgressed, StepRequested, run_of
 from handrail_runtime.writer import Parcel
 
 from handrail_agent_runner.agents import AgentFailure
@@ -113,14 +113,7 @@ def progress_of(request: StepRequested, index: int, kind: str, data: JsonObject)
     message = StepProgressed(
         event_id=derive(request.event_id, "progress", index),
         occurred_at=utc(time.time()),
-        execution_id=request.execution_id,
-        workflow_id=request.workflow_id,
-        user_id=request.user_id,
-        organization_id=request.organization_id,
-        project_id=request.project_id,
-        step_id=request.step_id,
-        run_id=request.run_id,
-        attempt=request.attempt,
+        **run_of(request),
         kind=kind,
         index=index,
         data=data,
@@ -133,14 +126,7 @@ def _encoded(request: StepRequested, outcome: Outcome) -> tuple[AgentExecuted, b
     message = AgentExecuted(
         event_id=derive(request.event_id, "answer"),
         occurred_at=utc(time.time()),
-        execution_id=request.execution_id,
-        workflow_id=request.workflow_id,
-        user_id=request.user_id,
-        organization_id=request.organization_id,
-        project_id=request.project_id,
-        step_id=request.step_id,
-        run_id=request.run_id,
-        attempt=request.attempt,
+        **run_of(request),
         agent=request.agent,
         duration_ms=round(outcome.seconds * 1000, 3),
         status=outcome.status,

@@ -15,7 +15,7 @@ import orjson
 from aiokafka import TopicPartition
 from handrail_contracts import topics
 from handrail_contracts.codec import MAX_RECORD_BYTES, DecodeError, cloud_event_headers, decode, encode
-from handrail_contracts.envelope import JsonObject, tenant_of, utc
+from handrail_contracts.envelope import JsonObject, utc
 from handrail_contracts.ids import derive
 from handrail_contracts.steps import (
     AgentAdvanced,
@@ -27,6 +27,7 @@ from handrail_contracts.steps import (
     ToolResult,
     Turn,
     advanced,
+    run_of,
 )
 from handrail_runtime.machine.recovery import read_to
 from handrail_runtime.reader import Reader
@@ -127,11 +128,9 @@ class Conversation:
 
         Raises `Overtaken` if a tool must not be called twice and another runner was first.
         """
-        turn = Turn(holder=self._holder, said=said, asked=asked)
         follows = self.turns[-1].holder if self.turns else ""
         name = (len(self.turns), self._holder)
         await self._say(name, len(self.turns), follows=follows, said=said, asked=asked, model_calls=tuple(calls))
-        self.turns = (*self.turns, turn)
         if self._log is None:
             return
         calls.clear()
@@ -143,15 +142,10 @@ class Conversation:
 
     async def gave(self, number: int, result: ToolResult) -> None:
         await self._say((number, result.call_id), number, result=result)
-        turn = self.turns[number]
-        done = turn.model_copy(update={"results": (*turn.results, result)})
-        self.turns = (*self.turns[:number], done, *self.turns[number + 1 :])
 
     async def begins(self, number: int, call: ToolAsked) -> None:
         """Before a call is carried out that a person has granted. Raises `Overtaken` like `asked`."""
         await self._say(("begun", number, call.call_id, self._holder), number, begun=call.call_id)
-        turn = self.turns[number]
-        self.turns = (*self.turns[:number], turn.begin(call.call_id, self._holder) or turn, *self.turns[number + 1 :])
         if self._log is not None and not call.repeatable:
             await self.read_back()
             if all(known.begun != self._holder for known in self.turns[number].asked if known.call_id == call.call_id):
@@ -167,25 +161,20 @@ class Conversation:
         return call in self.turns[number].open()
 
     async def _say(self, name: tuple[object, ...], turn: int, **fields: Any) -> None:
-        """Returns when the log has it."""
+        """Returns when the log, if there is one, has it; the turns have it then as the log does."""
         request = self._request
-        if self._log is None:
-            return
         message = AgentAdvanced(
             event_id=derive(request.run_id, "turn", *name),
             occurred_at=utc(time.time()),
-            execution_id=request.execution_id,
-            workflow_id=request.workflow_id,
-            **tenant_of(request),
-            step_id=request.step_id,
-            run_id=request.run_id,
-            attempt=request.attempt,
+            **run_of(request),
             agent=request.agent,
             turn=turn,
             holder=self._holder,
             **fields,
         )
-        await self._log.say(message, request.partition)
+        if self._log is not None:
+            await self._log.say(message, request.partition)
+        self.turns = advanced(self.turns, message) or self.turns
 
 
 async def _nothing() -> AsyncIterator[Found]:

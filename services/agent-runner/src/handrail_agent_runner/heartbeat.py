@@ -9,17 +9,16 @@ import time
 from itertools import islice
 
 import structlog
-from aiokafka.errors import KafkaError
 from handrail_contracts import topics
 from handrail_contracts.codec import cloud_event_headers, encode
 from handrail_contracts.envelope import utc
 from handrail_contracts.ids import derive
 from handrail_contracts.runners import AgentState, RunnerStatus
-from handrail_runtime.errors import Fenced, Unavailable
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 from handrail_runtime.writer import Parcel, Writer, deliver
 
+from handrail_agent_runner.announcing import AWAY
 from handrail_agent_runner.breakers import Breakers
 from handrail_agent_runner.choosing import Choosing
 from handrail_agent_runner.conversation import SOURCE
@@ -30,7 +29,6 @@ log = structlog.get_logger()
 LEAST_GAP_SECONDS = 0.2
 LAST_WORD_SECONDS = 2.0
 MOST_AGENTS = 1_000
-AWAY = (Fenced, Unavailable, KafkaError, TimeoutError)
 
 
 class Heartbeat:

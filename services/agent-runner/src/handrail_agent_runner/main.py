@@ -4,15 +4,13 @@ import asyncio
 import time
 
 import structlog
-from aiokafka.errors import KafkaError
 from handrail_contracts import topics
 from handrail_contracts.steps import AgentRegistered
-from handrail_runtime.errors import Fenced, Unavailable
 from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 from handrail_runtime.tables import TopicTable
 
-from handrail_agent_runner.announcing import Announcements, announce
+from handrail_agent_runner.announcing import AWAY, Announcements, announce
 from handrail_agent_runner.breakers import Breakers
 from handrail_agent_runner.choosing import Choosing
 from handrail_agent_runner.heartbeat import Heartbeat
@@ -43,7 +41,7 @@ async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
             runner = Runner(settings, health, registry, breakers, choosing)
             try:
                 await runner.run(stop)
-            except (Fenced, Unavailable, KafkaError, TimeoutError) as error:
+            except AWAY as error:
                 health.set_not_ready(f"recovering: {error}")
                 log.warning("runner_starts_over", error=str(error) or repr(error))
                 await asyncio.sleep(0.5)
@@ -66,7 +64,7 @@ async def _until_registered(
             await table.catch_up()
             await _register_own(settings, registry)
             return
-        except (Fenced, Unavailable, KafkaError, TimeoutError) as error:
+        except AWAY as error:
             health.set_not_ready(str(error) or repr(error))
             await asyncio.sleep(0.5)
         except AgentsFileError as error:

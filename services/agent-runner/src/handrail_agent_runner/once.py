@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from handrail_contracts.steps import StepRequested, ToolAsked, ToolResult
 
-from handrail_agent_runner.agents.base import Agent, AgentFailure, Progress
+from handrail_agent_runner.agents.base import AgentFailure, Progress
 from handrail_agent_runner.conversation import Conversation
 
 
@@ -30,12 +30,18 @@ async def once(what: str, request: StepRequested, progress: Progress, do: Callab
     try:
         content = await do()
     except Exception as error:
-        if not (isinstance(error, AgentFailure) and error.info.code == "OUTCOME_UNKNOWN"):
-            told = f"{error}"[:1000] or type(error).__name__
-            await conversation.gave(number, ToolResult(call_id=call.call_id, error=told))
+        if (failed := failed_call(call.call_id, error)) is not None:
+            await conversation.gave(number, failed)
         raise
     await conversation.gave(number, ToolResult(call_id=call.call_id, content=content))
     return content
+
+
+def failed_call(call_id: str, error: Exception) -> ToolResult | None:
+    """What is kept in place of a result; none if nobody knows how the call ended, which is for a person to settle."""
+    if isinstance(error, AgentFailure) and error.info.code == "OUTCOME_UNKNOWN":
+        return None
+    return ToolResult(call_id=call_id, error=f"{error}"[:1000] or type(error).__name__)
 
 
 def outcome_unknown(whose: str, what: str, arguments: Any) -> AgentFailure:
@@ -47,15 +53,3 @@ def outcome_unknown(whose: str, what: str, arguments: Any) -> AgentFailure:
         f"It was given: {given[:500]}"
     )
     return AgentFailure("OUTCOME_UNKNOWN", message, retryable=False)
-
-
-class Once:
-    """An agent whose attempts are carried out once."""
-
-    inline = None
-
-    def __init__(self, what: str, agent: Agent) -> None:
-        self._what, self._agent = what, agent
-
-    async def execute(self, request: StepRequested, progress: Progress) -> Any:
-        return await once(self._what, request, progress, lambda: self._agent.execute(request, progress))

@@ -1,10 +1,8 @@
 """The agents that are known: from the agents file, and from `agent.registered`, where the latest word counts."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import orjson
 from handrail_contracts.codec import first_mistake
@@ -20,11 +18,8 @@ from handrail_agent_runner.agents.actions import Actions
 from handrail_agent_runner.agents.api_call import ApiCall
 from handrail_agent_runner.agents.llm import make_llm_agent
 from handrail_agent_runner.mcp.servers import Announce, Servers
+from handrail_agent_runner.registrations import Arrivals, may_use
 from handrail_agent_runner.tools import AskFirst, Toolbox
-
-T = TypeVar("T")
-
-LATE_REGISTRATION_SECONDS = 2.0
 
 
 class AgentsFileError(RuntimeFault):
@@ -42,7 +37,7 @@ class Registry:
         self._made: dict[str, Agent] = {}
         self.broken: dict[str, str] = {}
         """Agents that can't be made of their registrations, and why."""
-        self._changed = asyncio.Event()
+        self.arrivals = Arrivals()
         self._api_call = ApiCall(settings)
         self._toolbox = Toolbox(settings, self.servers)
         self._actions = Actions(settings, self._toolbox, self._api_call)
@@ -60,8 +55,7 @@ class Registry:
             self._registered[registered.agent] = registered
             for capability in registered.capabilities:
                 self._able.setdefault(capability, {})[registered.agent] = registered
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.arrivals.tell()
 
     def own(self, entries: list[AgentRegistered]) -> list[AgentRegistered]:
         """Entries of the operator's file, as everybody may know them. Raises `AgentsFileError` for a mistaken server."""
@@ -77,7 +71,9 @@ class Registry:
         """The agents that have all the capabilities, of those that the step's tenant can see and that can be made."""
         first, *others = request.capabilities
         for name, registered in self._able.get(first, {}).items():
-            if all(name in self._able.get(other, ()) for other in others) and _visible(registered, request):
+            if registered.kind == "tool" or not may_use(request, registered):
+                continue
+            if all(name in self._able.get(other, ()) for other in others):
                 yield from (registered,) if self._can_be_made(registered) else ()
 
     def _can_be_made(self, registered: AgentRegistered) -> bool:
@@ -121,31 +117,11 @@ class Registry:
         if request.capabilities and not request.agent:
             message = f"no agent has the capabilities {', '.join(request.capabilities)}; register one that has them all"
             raise AgentFailure("NO_CAPABLE_AGENT", message, retryable=False)
-        agent = await self.soon(lambda: self.find(request))
+        agent = await self.arrivals.soon(lambda: self.find(request))
         if agent is None:
             message = f"no agent {request.agent!r} is registered; register it (PUT /api/v1/agents/{request.agent})"
             raise AgentFailure("UNKNOWN_AGENT", message, retryable=False)
         return agent
-
-    async def soon(self, look: Callable[[], T | None]) -> T | None:
-        """Looks again whenever a registration comes, for a moment."""
-        deadline = asyncio.get_running_loop().time() + LATE_REGISTRATION_SECONDS
-        while (found := look()) is None:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return None
-            try:
-                await asyncio.wait_for(self._changed.wait(), left)
-            except TimeoutError:
-                pass
-        return found
-
-
-def _visible(registered: AgentRegistered, request: StepRequested) -> bool:
-    """To the tenant of the step: its own agents, and the platform's, which belong to nobody. Tools are not for choosing."""
-    owner = (registered.organization_id, registered.project_id)
-    ours = not registered.organization_id or owner == (request.organization_id, request.project_id)
-    return ours and registered.kind != "tool"
 
 
 def agents_of_file(path: Path, now: float) -> list[AgentRegistered]:

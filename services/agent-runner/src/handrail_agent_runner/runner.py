@@ -384,10 +384,6 @@ class Runner:
         if request.capabilities and not request.agent:
             request = await self._choose_late(request, key)
 
-        def arrived() -> None:
-            finish()
-            self._answered.answer(key)
-
         progress = Progress(partial(self._progress, request, conversation), conversation)
         try:
             with self._breakers.passage(request) as passage:
@@ -397,7 +393,7 @@ class Runner:
             await self._leave_to_other(request, key, finish, conversation, partition)
         else:
             await conversation.landed()
-            self._answers.publish([self._answer(request, outcome)], arrived)
+            self._answers.publish([self._answer(request, outcome)], partial(self._finish_all, [(key, finish)]))
 
     async def _leave_to_other(
         self, request: StepRequested, key: str, finish: Finish, conversation: Conversation, partition: int
@@ -410,8 +406,7 @@ class Runner:
             return
         await conversation.read_back()
         if conversation.answered:
-            finish()
-            self._answered.answer(key)
+            self._finish_all([(key, finish)])
         else:
             await self._run(
                 request, key, finish, Conversation(request, self._conversations, taken_over=True), partition
@@ -424,7 +419,7 @@ class Runner:
             found = self._choosing.choose(request)
             return found if found.agent else None
 
-        chosen = await self._registry.soon(look)
+        chosen = await self._registry.arrivals.soon(look)
         if chosen is None:
             return request
         self._choosing.began(key, chosen)

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError, validate_call
 from handrail_agent_runner.agents.base import Agent, AgentFailure, Progress, Suggests
 from handrail_agent_runner.agents.python import PythonAgent
 from handrail_agent_runner.mcp.servers import Servers
-from handrail_agent_runner.once import Once, once
+from handrail_agent_runner.once import once
 
 log = structlog.get_logger()
 
@@ -47,6 +47,12 @@ class Tool:
     async def call(self, arguments: JsonObject, request: StepRequested, progress: Progress) -> Any:
         """Arguments by name. Raises `AgentFailure` if they don't fit. `request.run_id` is the call's idempotency key."""
         return await self.agent.execute(request.model_copy(update={"input": arguments}), progress)
+
+    async def call_once(self, name: str, request: StepRequested, progress: Progress) -> Any:
+        """With the request's input, again only if it is repeatable. Raises like `call` and like `once`."""
+        if self.repeatable:
+            return await self.agent.execute(request, progress)
+        return await once(f"a call of {name}", request, progress, lambda: self.agent.execute(request, progress))
 
 
 class AskFirst:
@@ -78,10 +84,9 @@ class Toolbox:
 
     def agent(self, name: str) -> Agent:
         """What a step that calls the tool is carried out by. Raises like `tool`, of a server's not before it is called."""
-        if ":" in name:
-            return _StepOfServer(name, self)
-        tool = self._native(name)
-        return tool.agent if tool.repeatable else Once(f"a call of {name}", tool.agent)
+        if ":" not in name and (tool := self._native(name)).repeatable:
+            return tool.agent
+        return _Step(name, self)
 
     def _native(self, name: str) -> Tool:
         made = self._made.get(name)
@@ -109,7 +114,7 @@ def _function(name: str) -> Callable[..., Any]:
     return loaded
 
 
-class _StepOfServer:
+class _Step:
     """Whether a server's tool may be called again is known once there is a request, whose tenant may use it."""
 
     inline = None
@@ -121,10 +126,7 @@ class _StepOfServer:
         tool = await self._toolbox.tool(self._name, request)
         if tool.ask_first and not request.granted:
             return await AskFirst().execute(request, progress)
-        if tool.repeatable:
-            return await tool.agent.execute(request, progress)
-        what = f"a call of {self._name}"
-        return await once(what, request, progress, lambda: tool.agent.execute(request, progress))
+        return await tool.call_once(self._name, request, progress)
 
 
 class _ServerTool:

@@ -6,13 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from handrail_contracts.agents import A2aConfig
-from handrail_contracts.codec import first_mistake
 from handrail_contracts.steps import AgentRegistered, StepRequested
 from handrail_runtime.secrets import SecretRefused, secret
 from handrail_runtime.settings import Settings
-from pydantic import ValidationError
 
-from handrail_agent_runner.agents.base import AgentFailure, Progress
+from handrail_agent_runner.agents.base import AgentFailure, Progress, config_of
 
 if TYPE_CHECKING:
     from handrail_agent_runner.agents.a2a_tasks import Remote
@@ -48,10 +46,6 @@ class A2aAgent:
 
 
 def make_a2a_agent(registered: AgentRegistered, settings: Settings) -> A2aAgent:
-    try:
-        config = A2aConfig.model_validate(registered.config)
-    except ValidationError as error:
-        place, why = first_mistake(error)
-        message = f"agent {registered.agent} can't be made: config.{place}: {why}"
-        raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
-    return A2aAgent(registered.agent, config, settings, trusted=not registered.organization_id)
+    return A2aAgent(
+        registered.agent, config_of(registered, A2aConfig), settings, trusted=not registered.organization_id
+    )

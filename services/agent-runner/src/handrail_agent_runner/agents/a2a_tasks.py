@@ -33,6 +33,7 @@ from handrail_contracts.agents import A2aConfig
 from handrail_contracts.parts import DEPTH, parts_of, text_of, value_of
 from handrail_contracts.steps import StepRequested
 from handrail_contracts.tracing import traceparent
+from handrail_runtime.secrets import masked
 from handrail_runtime.settings import Settings
 
 from handrail_agent_runner.agents.base import AgentFailure, Progress, refused
@@ -49,7 +50,6 @@ PASSING = (A2AClientError, InternalError)
 CANCEL_SECONDS = 5.0
 TOLD_CHARACTERS = 20_000
 """Of one piece of progress."""
-SHORTEST_SECRET = 8
 SPARE = 16
 """How often the largest output fits into one answer: histories and escapes come with it."""
 
@@ -142,10 +142,7 @@ class Remote:
 
     def _scrubbed(self, failure: AgentFailure) -> AgentFailure:
         """A server may repeat the credential that it refuses: nobody else is told."""
-        message = failure.info.message
-        for word in self._secret.split():
-            if len(word) >= SHORTEST_SECRET:
-                message = message.replace(word, "***")
+        message = masked(failure.info.message, self._secret.split())
         return AgentFailure(failure.info.code, message, retryable=failure.info.retryable)
 
 

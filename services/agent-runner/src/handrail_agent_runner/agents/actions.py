@@ -52,9 +52,7 @@ class Actions:
     async def _use(self, name: str, request: StepRequested, progress: Progress) -> Any:
         tool = await self._toolbox.tool(name, request)
         arguments: JsonObject = request.input if isinstance(request.input, dict) else {}
-        if tool.repeatable:
-            return await tool.call(arguments, request, progress)
-        return await once(f"a call of {name}", request, progress, lambda: tool.call(arguments, request, progress))
+        return await tool.call_once(name, request.model_copy(update={"input": arguments}), progress)
 
     async def _send(self, message: EmailMessage, request: StepRequested) -> JsonObject:
         """Once a server has the text, only its answer tells whether it was sent: a connection that breaks then tells nothing,

@@ -1,11 +1,13 @@
 """What an agent is to the runner."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from handrail_contracts.approvals import Suggestion
+from handrail_contracts.codec import first_mistake
 from handrail_contracts.envelope import ErrorInfo, JsonObject
-from handrail_contracts.steps import ModelCall, StepRequested
+from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested
+from pydantic import BaseModel, ValidationError
 
 from handrail_agent_runner.conversation import Conversation
 
@@ -51,6 +53,19 @@ def refused(status: int, message: str) -> AgentFailure:
     if status < 500:
         return AgentFailure("VALIDATION_ERROR", message, retryable=False)
     return AgentFailure("AGENT_ERROR", message, retryable=True)
+
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def config_of(registered: AgentRegistered, form: type[Config]) -> Config:
+    """What the registration says. Raises `AgentFailure` if it is not of that form."""
+    try:
+        return form.model_validate(registered.config)
+    except ValidationError as error:
+        place, why = first_mistake(error)
+        message = f"agent {registered.agent} can't be made: config.{place}: {why}"
+        raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
 
 
 class Agent(Protocol):

@@ -10,13 +10,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from handrail_contracts.agents import LlmConfig
-from handrail_contracts.codec import first_mistake
 from handrail_contracts.steps import AgentRegistered, ModelCall, StepRequested
 from handrail_runtime.models import ModelUnusable, load_library, model_of, schema_mistake, without_keys
 from handrail_runtime.settings import Settings
-from pydantic import ValidationError
 
-from handrail_agent_runner.agents.base import AgentFailure, Progress, refused
+from handrail_agent_runner.agents.base import AgentFailure, Progress, config_of, refused
 from handrail_agent_runner.agents.talk import FINAL, Talk
 from handrail_agent_runner.agents.words import Words
 from handrail_agent_runner.mcp.descriptors import visible_name
@@ -159,12 +157,7 @@ def failure_of(agent: str, model: str, error: Exception) -> AgentFailure:
 
 
 def make_llm_agent(registered: AgentRegistered, settings: Settings, toolbox: Toolbox) -> LlmAgent:
-    try:
-        config = LlmConfig.model_validate(registered.config)
-    except ValidationError as error:
-        place, why = first_mistake(error)
-        message = f"agent {registered.agent} can't be made: config.{place}: {why}"
-        raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
+    config = config_of(registered, LlmConfig)
     if mistake := schema_mistake(config.output_schema):
         message = f"agent {registered.agent} can't be made: config.output_schema: {mistake}"
         raise AgentFailure("VALIDATION_ERROR", message, retryable=False)

@@ -17,7 +17,7 @@ from handrail_agent_runner.agents.base import AgentFailure, Progress, Suggests
 from handrail_agent_runner.agents.messages import arguments_of, conversation_of, corrections, heard, message_of, written
 from handrail_agent_runner.agents.words import Words
 from handrail_agent_runner.conversation import Conversation
-from handrail_agent_runner.once import outcome_unknown
+from handrail_agent_runner.once import failed_call, outcome_unknown
 from handrail_agent_runner.tools import Tool
 
 if TYPE_CHECKING:  # imported when the first agent of the kind runs
@@ -156,7 +156,7 @@ class Talk:
         for call in response.tool_calls:
             tool = self._tools.get(call.tool_name)
             repeatable = tool is None or tool.repeatable
-            ask = tool is not None and (tool.ask_first or call.tool_name in self._config.ask_first)
+            ask = tool is not None and tool.ask_first
             asked.append(ToolAsked(call_id=call.tool_call_id, tool=call.tool_name, repeatable=repeatable, ask=ask))
         self._told_calls += self._progress.model_calls
         await self._conversation.asked(written(response), tuple(asked), self._progress.model_calls)
@@ -190,10 +190,10 @@ class Talk:
             outcome = {"result": self._checked(content)}
             result = ToolResult(call_id=call_id, content=content)
         except Exception as error:
-            if isinstance(error, AgentFailure) and error.info.code == "OUTCOME_UNKNOWN":
-                raise  # for a person: the model might call again
-            outcome = {"error": f"{error}"[:1000] or type(error).__name__}
-            result = ToolResult(call_id=call_id, **outcome)
+            failed = failed_call(call_id, error)
+            if failed is None:
+                raise  # the model might call again
+            result, outcome = failed, {"error": failed.error}
         self._progress("tool_result", {"id": call_id, "tool": name, **outcome})
         await self._conversation.gave(number, result)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import orjson
 from handrail_contracts.agents import McpServerConfig
-from handrail_runtime.secrets import SecretRefused, secret
+from handrail_runtime.secrets import SecretRefused, masked, secret
 from handrail_runtime.settings import Settings
 
 from handrail_agent_runner.agents.addresses import resolve
@@ -40,18 +40,14 @@ class Secrets:
     env: Mapping[str, str]
 
     @property
-    def _all(self) -> list[str]:
-        """The longest first: one may be a part of another."""
+    def _all(self) -> set[str]:
         whole = {*self.headers.values(), *self.env.values()}
-        found = whole | {secret.removeprefix("Bearer ") for secret in whole}
-        return sorted((secret for secret in found if len(secret) >= SHORTEST_SECRET), key=len, reverse=True)
+        return whole | {secret.removeprefix("Bearer ") for secret in whole}
 
     def masked(self, value: Any) -> Any:
         """The JSON value without them."""
         if isinstance(value, str):
-            for secret in self._all:
-                value = value.replace(secret, "***")
-            return value
+            return masked(value, self._all, SHORTEST_SECRET)
         if isinstance(value, list):
             return [self.masked(inner) for inner in value]
         if isinstance(value, dict):

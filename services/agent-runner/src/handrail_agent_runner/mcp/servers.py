@@ -24,13 +24,13 @@ from handrail_agent_runner.mcp.descriptors import SERVER, STATE, Descriptor, Pin
 from handrail_agent_runner.mcp.links import Secrets, is_forgotten, link, secrets_of
 from handrail_agent_runner.mcp.results import ask, failure_of, lost, output_of
 from handrail_agent_runner.mcp.session import Session, Unreachable
+from handrail_agent_runner.registrations import Arrivals, may_use
 
 if TYPE_CHECKING:  # see Session
     from mcp import Client
 
 log = structlog.get_logger()
 
-LATE_SECONDS = 2.0
 CONNECTED = Gauge("handrail_mcp_connected", "Whether this runner is connected to a server of tools", ["server"])
 
 Announce = Callable[[AgentRegistered], None]
@@ -58,7 +58,7 @@ class Servers:
         self._made: dict[str, Server] = {}
         self._new: set[str] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
+        self._arrivals = Arrivals()
 
     # --- what is registered -----------------------------------------------------------------------------------------
 
@@ -86,8 +86,7 @@ class Servers:
                 self._states[message.agent.removeprefix(STATE)] = message.config
             case "tool" if (pin := Pin.of(message)) is not None:
                 self._add_pin(pin, message.removed)
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._arrivals.tell()
 
     def _add_server(self, name: str, message: AgentRegistered) -> None:
         known = self._registered.get(name)
@@ -288,15 +287,13 @@ class Servers:
 
     async def _until_registered(self, name: str, request: StepRequested) -> None:
         """Gives a registration that is on its way a moment."""
-        deadline = asyncio.get_running_loop().time() + LATE_SECONDS
-        while not _may_use(request, self._registered.get(name)):
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                raise _failure(f"there is no server {name!r}; register it (PUT /api/v1/mcps/{name})")
-            try:
-                await asyncio.wait_for(self._changed.wait(), left)
-            except TimeoutError:
-                pass
+
+        def look() -> AgentRegistered | None:
+            registered = self._registered.get(name)
+            return registered if registered is not None and may_use(request, registered) else None
+
+        if await self._arrivals.soon(look) is None:
+            raise _failure(f"there is no server {name!r}; register it (PUT /api/v1/mcps/{name})")
 
 
 def _config(registered: AgentRegistered) -> McpServerConfig:
@@ -306,13 +303,6 @@ def _config(registered: AgentRegistered) -> McpServerConfig:
         place, why = first_mistake(error)
         where = f"config.{place}" if place else "config"
         raise ValueError(f"server {registered.agent.removeprefix(SERVER)}: {where}: {why}") from error
-
-
-def _may_use(request: StepRequested, registered: AgentRegistered | None) -> bool:
-    if registered is None:
-        return False
-    whose = (registered.organization_id, registered.project_id)
-    return not registered.organization_id or whose == (request.organization_id, request.project_id)
 
 
 def _failure(message: str) -> AgentFailure:
