@@ -175,7 +175,8 @@ async def test_a_server_that_dies_is_a_defined_error_and_one_that_comes_back_wor
         world.kill()
         code, message, retryable = await world.failure("tools:look", {"text": "a"})
         assert (code, retryable) == ("TOOL_ERROR", True)
-        assert "can't be reached" in message or "was not called" in message
+        # The call may still have gone out on the connection that was just about to be found dead.
+        assert any(told in message for told in ("can't be reached", "was not called", "did not answer"))
         await world.until(lambda: "127.0.0.1 can't be reached" in str(world.told[-1].config.get("reason")))
         assert world.states() == ["connected", "unreachable"]
         await world.start()

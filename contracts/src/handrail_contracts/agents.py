@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from handrail_contracts.envelope import JsonObject
 
 OFFLINE = "offline"
+IDEMPOTENCY_KEY = "handrail/idempotency-key"
+"""In the `_meta` of a call of an MCP tool: the same for each attempt of a step."""
 
 
 class BreakerConfig(BaseModel):

@@ -100,8 +100,8 @@ def _follow(gateway: httpx2.Client, execution_id: str, approve: bool) -> Any:
 
 
 def _ask(gateway: httpx2.Client, execution_id: str, approve: bool, asked: set[str]) -> None:
-    for gate in call(gateway, "GET", "/approvals", status="pending", limit=200)["items"]:
-        if gate["execution_id"] != execution_id or gate["id"] in asked:
+    for gate in call(gateway, "GET", "/approvals", status="pending", execution_id=execution_id, limit=200)["items"]:
+        if gate["id"] in asked:
             continue
         asked.add(gate["id"])
         typer.echo(f"  asks: {gate['message']}")

@@ -23,7 +23,7 @@ from handrail_graph.graph import (
     TransformParameters,
     TriggerParameters,
 )
-from handrail_graph.problems import Problems, shown
+from handrail_graph.problems import TEN_YEARS, Problems, shown
 from handrail_graph.suggestions import GATE_FIELDS, read_suggestion
 from handrail_graph.templates import compile_condition, compile_template
 from handrail_graph.timetables import TimetableError, check
@@ -36,7 +36,6 @@ TRIGGER_FIELDS = {
 OVERLAP = ("skip", "allow", "queue", "cancel_old")
 MISSED = ("run_once", "run_all", "skip")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
-TEN_YEARS = 10 * 366 * 86_400
 PREVIOUS = "{{previous_output}}"
 
 
@@ -243,9 +242,7 @@ def _transform(raw: dict[str, Any], path: str, problems: Problems) -> Parameters
 
 
 def _approval(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
-    hours = problems.number(raw, "timeout_hours", path, least=0, most=TEN_YEARS / 3600)
-    seconds = problems.number(raw, "timeout_seconds", path, least=0, most=TEN_YEARS)
-    timeout = seconds if hours is None else hours * 3600
+    timeout = problems.deadline(raw, path)
     message = problems.text(raw, "message", path, most=10_000)
     return ApprovalParameters(
         problems.texts(raw, "approvers", path),

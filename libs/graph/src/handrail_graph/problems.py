@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from handrail_graph.expressions import ExpressionError
 
 MAX_PROBLEMS = 50
+TEN_YEARS = 10 * 366 * 86_400
 T = TypeVar("T")
 
 
@@ -99,6 +100,12 @@ class Problems:
             self.add(f"{path}{name}", "out_of_range", f"must be from {_plain(least)} to {_plain(most)}, not {value}")
             return None
         return value
+
+    def deadline(self, raw: Mapping[str, Any], path: str) -> float | None:
+        """In seconds, of `timeout_hours` or `timeout_seconds`."""
+        hours = self.number(raw, "timeout_hours", path, least=0, most=TEN_YEARS / 3600)
+        seconds = self.number(raw, "timeout_seconds", path, least=0, most=TEN_YEARS)
+        return seconds if hours is None else hours * 3600
 
     def choice(self, raw: Mapping[str, Any], name: str, path: str, allowed: tuple[str, ...]) -> str:
         value = raw.get(name, allowed[0])

@@ -9,7 +9,6 @@ from handrail_graph.problems import Problems, closest, shown
 ACTIONS = ("email", "webhook", "tool", "none")
 GATE_FIELDS = ("approvers", "message", "timeout_hours", "timeout_seconds", "on_timeout", "on_reject")
 FIELDS = (*GATE_FIELDS, "actions", "auto_approve", "max_revisions")
-TEN_YEARS = 10 * 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,13 @@ def read_suggestion(
         return None
     problems.unknown_fields(raw, fields, path)
     inside = f"{path}."
-    hours = problems.number(raw, "timeout_hours", inside, least=0, most=TEN_YEARS / 3600)
-    seconds = problems.number(raw, "timeout_seconds", inside, least=0, most=TEN_YEARS)
+    timeout = problems.deadline(raw, inside)
     actions = _actions(raw, inside, problems)
     most = problems.number(raw, "max_revisions", inside, least=0, most=1000, whole=True)
     return SuggestionRules(
         problems.texts(raw, "approvers", inside),
         problems.text(raw, "message", inside, most=10_000),
-        seconds if hours is None else hours * 3600,
+        timeout,
         problems.choice(raw, "on_timeout", inside, ("fail", "reject")),
         problems.choice(raw, "on_reject", inside, ("fail", "continue")),
         actions,

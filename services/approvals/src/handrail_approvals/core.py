@@ -271,7 +271,7 @@ def _submitted(state: Gates, message: ApprovalSubmitted, emit: Emit, ended: Call
 
 
 def _why_not(gate: Gate, message: ApprovalSubmitted) -> str | None:
-    if gate.approvers and message.user_id not in gate.approvers:
+    if not gate.may_decide(message.user_id):
         return f"{message.user_id or 'somebody without a name'} is not among the approvers"
     if gate.revision and message.revision is not None and message.revision != gate.revision:
         return f"the suggestion has revision {gate.revision} by now, and this was about revision {message.revision}"
@@ -284,8 +284,7 @@ def _commented(state: Gates, message: CommentAdded, emit: Emit, ended: Callable[
     gate = _gate(state, gate_id, message, ended)
     if gate is None:
         return
-    decides = not gate.approvers or message.user_id in gate.approvers
-    heard = message.revise and message.author_type == "human" and decides
+    heard = message.revise and message.author_type == "human" and gate.may_decide(message.user_id)
     revises = gate.revision > 0 and gate.revisable and heard and not gate.revising
     emit(
         ApprovalCommented(

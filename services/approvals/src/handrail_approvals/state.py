@@ -28,6 +28,9 @@ class Gate:
     revising: bool = False
     unheard: list[str] = field(default_factory=list)
 
+    def may_decide(self, user_id: str) -> bool:
+        return not self.approvers or user_id in self.approvers
+
 
 @dataclass(slots=True)
 class Gates:

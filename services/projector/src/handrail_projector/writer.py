@@ -8,6 +8,7 @@ import asyncpg
 from handrail_contracts.journal import JournalFilter
 
 from handrail_projector.agent_facts import Work
+from handrail_projector.columns import Row
 from handrail_projector.projections import Batch
 from handrail_projector.statements import statement
 
@@ -178,26 +179,20 @@ async def _write_tables(connection: asyncpg.Connection, batch: Batch) -> None:
     if batch.schedule_runs:
         await connection.executemany(statement("schedule_runs"), batch.schedule_runs.values())
     if batch.agents:
-        await _write_agents(connection, batch)
+        await _write_latest(connection, batch.agents, "agents", "agents_removed")
     if batch.runners:
-        await _write_runners(connection, batch)
+        await _write_latest(connection, batch.runners, "runners", "runners_stopped")
     if batch.letters:
         await connection.executemany(statement("dead_letters"), batch.letters.values())
 
 
-async def _write_agents(connection: asyncpg.Connection, batch: Batch) -> None:
-    present = [row for row in batch.agents.values() if row is not None]
-    removed = [agent for agent, row in batch.agents.items() if row is None]
-    if present:
-        await connection.executemany(statement("agents"), present)
-    if removed:
-        await connection.execute(statement("agents_removed"), removed)
-
-
-async def _write_runners(connection: asyncpg.Connection, batch: Batch) -> None:
-    alive = [row for row in batch.runners.values() if row is not None]
-    stopped = [runner for runner, row in batch.runners.items() if row is None]
-    if alive:
-        await connection.executemany(statement("runners"), alive)
-    if stopped:
-        await connection.execute(statement("runners_stopped"), stopped)
+async def _write_latest(
+    connection: asyncpg.Connection, rows: Mapping[str, Row | None], present: str, removed: str
+) -> None:
+    """The statements for the latest rows, and for the keys of those that are gone."""
+    there = [row for row in rows.values() if row is not None]
+    gone = [key for key, row in rows.items() if row is None]
+    if there:
+        await connection.executemany(statement(present), there)
+    if gone:
+        await connection.execute(statement(removed), gone)

@@ -17,8 +17,8 @@ from handrail_graph.graph import (
     StepType,
     TransformParameters,
 )
-from handrail_graph.parameters import PREVIOUS, READERS, TEN_YEARS, agent_field, read_agent
-from handrail_graph.problems import DefinitionError, Problem, Problems, closest, shown
+from handrail_graph.parameters import PREVIOUS, READERS, agent_field, read_agent
+from handrail_graph.problems import TEN_YEARS, DefinitionError, Problem, Problems, closest, shown
 from handrail_graph.templates import compile_condition, compile_template
 
 DOCUMENT_FIELDS = ("name", "description", "steps", "entry_step", "timeout_seconds", *SHOWN)

@@ -7,8 +7,8 @@ from handrail_graph.build import build, read_retry
 from handrail_graph.dialects.common import SHOWN, StepIds, document_concurrency, document_name, document_trigger, items
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import AgentParameters, Graph, Node, StepType
-from handrail_graph.parameters import PREVIOUS, TEN_YEARS, agent_field, read_agent
-from handrail_graph.problems import Problems, closest, shown
+from handrail_graph.parameters import PREVIOUS, agent_field, read_agent
+from handrail_graph.problems import TEN_YEARS, Problems, closest, shown
 from handrail_graph.templates import compile_template
 
 SEEN_OF_WORKFLOW = ("status", "progress", "created_at", "updated_at", "agent_ids")

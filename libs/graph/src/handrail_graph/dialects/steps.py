@@ -8,8 +8,8 @@ from handrail_graph.dialects.common import SHOWN, StepIds, document_concurrency,
 from handrail_graph.dialects.loops import Outside, loop_parameters
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import CHOOSING, Graph, Node, Parameters, StepType
-from handrail_graph.parameters import READERS, TEN_YEARS, agent_field, read_cases
-from handrail_graph.problems import Problems, closest, shown
+from handrail_graph.parameters import READERS, agent_field, read_cases
+from handrail_graph.problems import TEN_YEARS, Problems, closest, shown
 
 DOCUMENT_FIELDS = ("name", "description", "steps", "timeout_seconds", *SHOWN)
 STEP_FIELDS = (

@@ -7,8 +7,8 @@ from handrail_graph.build import build, read_retry
 from handrail_graph.dialects.common import SHOWN, document_concurrency, document_name, document_trigger, items
 from handrail_graph.drafts import Draft
 from handrail_graph.graph import AgentParameters, Graph, Node, StepType
-from handrail_graph.parameters import PREVIOUS, TEN_YEARS, agent_field, read_agent
-from handrail_graph.problems import Problems
+from handrail_graph.parameters import PREVIOUS, agent_field, read_agent
+from handrail_graph.problems import TEN_YEARS, Problems
 from handrail_graph.templates import compile_template
 
 DOCUMENT_FIELDS = ("name", "description", "tasks", "timeout_seconds", *SHOWN)

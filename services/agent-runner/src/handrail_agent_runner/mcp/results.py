@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+from handrail_contracts.agents import IDEMPOTENCY_KEY
 from handrail_contracts.steps import StepRequested
 from handrail_contracts.tracing import traceparent
 
@@ -14,11 +15,6 @@ if TYPE_CHECKING:  # importing it takes half a second
     from mcp_types import CallToolResult
 
 INVALID_PARAMS = -32602
-
-
-KEY = "handrail/idempotency-key"
-"""In a call's `_meta`: the same for each attempt of a step."""
-
 
 PROGRESS_SECONDS = 0.2
 """What a tool says of its progress is told at most so often, however often it says something."""
@@ -36,7 +32,7 @@ async def ask(client: "Client", tool: str, request: StepRequested, news: Progres
             told = time.monotonic()
             news("progress", {"done": progress, "total": total, "message": (message or "")[:500]})
 
-    marks: Any = {KEY: request.run_id, "traceparent": traceparent(request.execution_id, request.event_id)}
+    marks: Any = {IDEMPOTENCY_KEY: request.run_id, "traceparent": traceparent(request.execution_id, request.event_id)}
     meta: RequestParamsMeta = marks
     params = CallToolRequestParams(name=tool, arguments=request.input, _meta=meta)
     return await client.session.send_request(CallToolRequest(params=params), CallToolResult, progress_callback=tell)

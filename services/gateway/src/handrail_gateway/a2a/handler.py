@@ -44,7 +44,7 @@ from handrail_graph import trigger_of
 from pydantic import ValidationError
 
 from handrail_gateway import executions
-from handrail_gateway.a2a.tasks import ENDED, begun, task_of
+from handrail_gateway.a2a.tasks import begun, task_of
 from handrail_gateway.a2a.watching import Asked, Watch
 from handrail_gateway.answers import parsed
 from handrail_gateway.controls import filter_arguments, steer
@@ -54,7 +54,7 @@ from handrail_gateway.paging import decode_cursor, page
 from handrail_gateway.problems import Problem
 from handrail_gateway.schemas import ControlRequest, ExecuteRequest, Filter
 from handrail_gateway.steering import check
-from handrail_gateway.streaming import START
+from handrail_gateway.streaming import START, TERMINAL
 
 log = structlog.get_logger()
 
@@ -144,7 +144,7 @@ class Workflows(RequestHandler):
         with _in_protocol():
             asked = _asked(context)
             row = await asked.execution(params.id)
-            if row["status"] in ENDED:
+            if row["status"] in TERMINAL:
                 raise UnsupportedOperationError(f"the task has ended: {row['status']}")
             yield _task(row)
             async for event in asked.from_now_on(row).events():
@@ -204,7 +204,7 @@ async def _started(asked: Asked, message: Message) -> Watch:
     accepted = await executions.start(asked.gateway, asked.caller, asked.workflow_id, body, key)
     ids = {"execution_id": execution_id, "session_id": body.session_id}
     since = asked.gateway.now() if accepted["started_at"] is None else accepted["started_at"].timestamp()
-    return Watch(asked, ids, START, since, ended=accepted["status"] in ENDED)
+    return Watch(asked, ids, START, since, ended=accepted["status"] in TERMINAL)
 
 
 def _depth(message: Message) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from handrail_contracts.parts import parts_of
 
 from handrail_gateway.answers import parsed
+from handrail_gateway.streaming import TERMINAL
 from handrail_gateway.understanding import why
 
 Json = Mapping[str, Any]
@@ -24,7 +25,6 @@ STATES = {
     "timeout": "TASK_STATE_FAILED",
     "cancelled": "TASK_STATE_CANCELED",
 }
-ENDED = ("completed", "failed", "timeout", "cancelled")
 PEOPLE = ("approval", "signal", "person")
 """Who waits for one of these gets on only by somebody's doing."""
 
@@ -52,7 +52,7 @@ def begun(ids: Json) -> dict[str, Any]:
 def status_of(row: Json) -> dict[str, Any]:
     """Input is required when people are waited for: of an open execution the message says what it waits for."""
     status = row["status"]
-    if status in ENDED:
+    if status in TERMINAL:
         return _ended(row, status, parsed(row["error"]), row["completed_at"])
     said = why(row, parsed(row["steps"]))
     waits = [{"step": wait["step"], "for": wait["for"], "until": wait["until"]} for wait in said["waits"]]
@@ -81,7 +81,7 @@ def events_of(row: Json, name: str, data: Json, message_id: str) -> list[dict[st
             ended = {"statusUpdate": {**_ids(row), "status": _ended(row, data["status"], data.get("error"))}}
             results = artifacts_of(data["result"]) if data["status"] == "completed" else []
             return [*({"artifactUpdate": {**_ids(row), "artifact": a, "lastChunk": True}} for a in results), ended]
-        case "status" if data["status"] not in ENDED:
+        case "status" if data["status"] not in TERMINAL:
             return [_update(row, message_id, STATES[data["status"]], _progress(data), name, data)]
         case "step_start":
             return [_update(row, message_id, WORKING, f"Step {data['step']} begins.", name, data)]

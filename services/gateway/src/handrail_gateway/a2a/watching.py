@@ -14,13 +14,13 @@ from a2a.utils.errors import TaskNotFoundError
 from google.protobuf.json_format import ParseDict
 
 from handrail_gateway import executions
-from handrail_gateway.a2a.tasks import ENDED, INPUT_REQUIRED, events_of, status_event
+from handrail_gateway.a2a.tasks import INPUT_REQUIRED, events_of, status_event
 from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.metrics import STREAMS
 from handrail_gateway.sse import ExecutionStream, Position
-from handrail_gateway.streaming import Frame
+from handrail_gateway.streaming import TERMINAL, Frame
 
 LOOK_AGAIN_SECONDS, LOOKS = 0.03, 150
 ALL = 2**31
@@ -106,7 +106,7 @@ class Watch:
         data = orjson.loads(frame.data)
         if frame.event == "status" and data["status"] == "waiting":
             now = await self.row()
-            return [] if now["status"] in ENDED else [status_event(now)]
+            return [] if now["status"] in TERMINAL else [status_event(now)]
         if frame.event == "complete":
             await self.row()  # who hears of the end finds it when he asks
         return events_of(self.ids, frame.event, data, str(uuid4()))

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import orjson
 from handrail_graph import Graph, LoopParameters, Node, ToolParameters, compile_workflow, convert
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+from handrail_runtime.models import schema_mistake
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator
 
 from handrail_gateway.gate import check_value
@@ -51,12 +50,8 @@ class DraftedAgent(BaseModel):
     @field_validator("output_schema")
     @classmethod
     def _is_of_an_object(cls, schema: Json | None) -> Json | None:
-        try:
-            Draft202012Validator.check_schema(schema or {})
-        except SchemaError as error:
-            raise ValueError(error.message) from error
-        if schema and schema.get("type") != "object":
-            raise ValueError("its type has to be object")
+        if schema and (mistake := schema_mistake(schema)):
+            raise ValueError(mistake)
         return schema or None
 
     def registration(self, model: str) -> AgentRequest:

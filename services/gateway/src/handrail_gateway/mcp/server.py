@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
+from handrail_contracts.agents import IDEMPOTENCY_KEY
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
@@ -28,8 +29,6 @@ from handrail_gateway.streaming import TERMINAL
 LONGEST_WAIT = 50.0
 """Seconds; most clients give a call a minute."""
 MOST_STEPS = 200
-KEY = "handrail/idempotency-key"
-"""In a call's `_meta`: what a runner of this platform sends with every call of a tool."""
 
 INSTRUCTIONS = (
     "Handrail runs workflows of agents, with people who decide at approval gates. Find a workflow with list_workflows, "
@@ -183,7 +182,7 @@ class Tools:
 
 
 def _key_of(ctx: Context[Any, Any]) -> str | None:
-    key = (ctx.request_context.meta or {}).get(KEY)
+    key = (ctx.request_context.meta or {}).get(IDEMPOTENCY_KEY)
     return key if isinstance(key, str) else None
 
 

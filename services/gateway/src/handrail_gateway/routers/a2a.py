@@ -10,7 +10,8 @@ from fastapi import APIRouter, Path, Request, Response
 from handrail_gateway import definitions
 from handrail_gateway.a2a.cards import PREFIX, card_of
 from handrail_gateway.answers import Answer, parsed
-from handrail_gateway.gateway import CallerDep, GatewayDep
+from handrail_gateway.auth import Caller
+from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.routers.workflows import WorkflowId
 from handrail_gateway.schemas import CardPage, JsonObject
@@ -46,29 +47,25 @@ async def get_card(workflow_id: WorkflowId, request: Request, gateway: GatewayDe
 @router.post("/{workflow_id}", response_class=Response, openapi_extra=BODY)
 async def call(workflow_id: WorkflowId, request: Request, gateway: GatewayDep, caller: CallerDep) -> Response:
     """JSON-RPC: SendMessage, SendStreamingMessage, GetTask, ListTasks, CancelTask, SubscribeToTask."""
-    request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "json_rpc")
+    return await _served("json_rpc", workflow_id, request, gateway, caller)
 
 
 @router.post("/{workflow_id}/message:send", response_class=Response, openapi_extra=BODY)
 async def send_message(workflow_id: WorkflowId, request: Request, gateway: GatewayDep, caller: CallerDep) -> Response:
     """Starts an execution, once for each `messageId`, and answers with its task."""
-    request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "on_message_send")
+    return await _served("on_message_send", workflow_id, request, gateway, caller)
 
 
 @router.post("/{workflow_id}/message:stream", response_class=Response, openapi_extra=BODY)
 async def stream_message(workflow_id: WorkflowId, request: Request, gateway: GatewayDep, caller: CallerDep) -> Response:
     """The same, and then what happens, as server-sent events."""
-    request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "on_message_send_stream")
+    return await _served("on_message_send_stream", workflow_id, request, gateway, caller)
 
 
 @router.get("/{workflow_id}/tasks", response_class=Response)
 async def list_tasks(workflow_id: WorkflowId, request: Request, gateway: GatewayDep, caller: CallerDep) -> Response:
     """Executions of the workflow as tasks, latest first; of one context if `contextId` is given."""
-    request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "list_tasks")
+    return await _served("list_tasks", workflow_id, request, gateway, caller)
 
 
 @router.get("/{workflow_id}/tasks/{id}:subscribe", response_class=Response)
@@ -77,27 +74,26 @@ async def subscribe(
     workflow_id: WorkflowId, task_id: TaskId, request: Request, gateway: GatewayDep, caller: CallerDep
 ) -> Response:
     """What happens to a task from now on."""
-    request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "on_subscribe_to_task")
+    return await _served("on_subscribe_to_task", workflow_id, request, gateway, caller)
 
 
 @router.get("/{workflow_id}/tasks/{id}", response_class=Response)
 async def get_task(
     workflow_id: WorkflowId, task_id: TaskId, request: Request, gateway: GatewayDep, caller: CallerDep
 ) -> Response:
-    request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "on_get_task")
+    return await _served("on_get_task", workflow_id, request, gateway, caller)
 
 
 @router.post("/{workflow_id}/tasks/{id}:cancel", response_class=Response)
 async def cancel_task(
     workflow_id: WorkflowId, task_id: TaskId, request: Request, gateway: GatewayDep, caller: CallerDep
 ) -> Response:
+    return await _served("on_cancel_task", workflow_id, request, gateway, caller)
+
+
+async def _served(method: str, workflow_id: str, request: Request, gateway: Gateway, caller: Caller) -> Response:
+    """Of a workflow that the caller may see. `method` as in `serving`."""
     request.state.workflow = await definitions.newest(gateway, caller, workflow_id)
-    return await _served(request, "on_cancel_task")
-
-
-async def _served(request: Request, method: str) -> Response:
     serving = await asyncio.to_thread(import_module, "handrail_gateway.a2a.serving")
     response: Response = await serving.serve(request, method)
     return response

@@ -13,11 +13,11 @@ from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import conflict, not_found
-from handrail_gateway.schemas import Registration, Server, ServerPage, ServerRequest
+from handrail_gateway.schemas import AGENT_NAME, Registration, Server, ServerPage, ServerRequest
 
 router = APIRouter(prefix="/mcps", tags=["mcps"])
 
-ServerName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+ServerName = Annotated[str, Path(min_length=1, max_length=100, pattern=AGENT_NAME)]
 PREFIX = "mcp/"
 MOST_SERVERS = 100
 """Of a tenant: every runner keeps a connection to each."""

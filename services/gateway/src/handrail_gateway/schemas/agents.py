@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Discriminator, Field, Tag
 
 from handrail_gateway.schemas.base import JsonObject
-from handrail_gateway.schemas.people import AgentKind, AgentRequest
+from handrail_gateway.schemas.people import AGENT_NAME, AgentKind, AgentRequest
 
 AgentStatus = Literal["online", "busy", "offline"]
 
@@ -14,7 +14,7 @@ AgentStatus = Literal["online", "busy", "offline"]
 class NewAgent(AgentRequest):
     """An agent as a list of agents shows it. What is computed from events is taken, and not kept."""
 
-    id: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    id: str = Field(min_length=1, max_length=200, pattern=AGENT_NAME)
     kind: AgentKind = "scripted"
     status: Any = None
     success_rate: Any = None
