@@ -15,7 +15,9 @@ from handrail_contracts import (
     budgets,
     control,
     execution_events,
+    notifications,
     platform,
+    reviewers,
     runners,
     steps,
     triggers,
@@ -40,6 +42,8 @@ _MODULES = (
     approval_events,
     platform,
     runners,
+    reviewers,
+    notifications,
 )
 MAX_RECORD_BYTES = 1_000_000
 """What a record may weigh with its key and headers: below `max.message.bytes`, so that the broker never refuses one."""
