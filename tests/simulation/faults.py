@@ -39,7 +39,7 @@ def _left(state: budgets.Budget, limits: Any, name: str) -> float | None:
     return None if limit is None else float(limit - state.spent.get(name, 0))
 
 
-def _of_any_revision(gate: Any, message: Any) -> str | None:
+def _of_any_revision(gate: Any, message: Any) -> Any:
     return _why_not(gate, message.model_copy(update={"revision": None}))
 
 

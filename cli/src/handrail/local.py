@@ -99,6 +99,7 @@ class LocalStack:
             "HANDRAIL_DATABASE_URL": database_url,
             "HANDRAIL_AUTH_JWKS_FILE": str(ensure_keys(self.folder / "auth")),
             "HANDRAIL_WEBHOOK_KEY": ensure_webhook_key(self.folder / "auth"),
+            "HANDRAIL_PUBLIC_URL": f"http://127.0.0.1:{self.ports['gateway']}",
             "HANDRAIL_AUTH_ISSUER": ISSUER,
             "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
         }

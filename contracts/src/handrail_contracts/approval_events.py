@@ -114,12 +114,13 @@ class ApprovalNotified(ApprovalEvent):
 
 
 class ApprovalRefused(ApprovalEvent):
-    """A submission that does not count, and why (not an approver, other tenant, already decided)."""
+    """A submission that does not count, and why; `code` is for programs."""
 
     type: Literal["approval.refused"] = "approval.refused"
     submission_id: str
     by: str
     reason: str
+    code: str = "FORBIDDEN"
 
 
 class ApprovalClosed(ApprovalEvent):

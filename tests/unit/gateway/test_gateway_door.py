@@ -32,6 +32,7 @@ def filled(path: str) -> str:
         "workflow_id",
         "execution_id",
         "approval_id",
+        "reviewer_id",
         "suggestion_id",
         "scope",
         "name",
@@ -69,7 +70,7 @@ async def test_every_route_but_five_and_webhooks_needs_a_token() -> None:
             if (await client.request(method, filled(path), json={} if method in ("POST", "PUT") else None)).status_code
             != 401
         }
-    assert {path for _, path in answered} == OPEN | {"/hooks/{workflow_id}/{token}"}
+    assert {path for _, path in answered} == OPEN | {"/hooks/{workflow_id}/{token}", "/decide/{token}"}
     assert world.database.asked == []
 
 
@@ -184,7 +185,9 @@ async def test_the_api_document_is_complete_and_says_how_errors_look() -> None:
     expected = {
         (method, path)
         for method, path in routes(world.app)
-        if path not in OPEN and method != "HEAD" and (path.startswith("/api/v1") or not path.startswith("/api"))
+        if path not in OPEN | {"/decide/{token}"}
+        and method != "HEAD"
+        and (path.startswith("/api/v1") or not path.startswith("/api"))
     }
     assert documented == expected
     for path, operations in document["paths"].items():

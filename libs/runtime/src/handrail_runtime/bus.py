@@ -85,6 +85,27 @@ async def start_member(settings: Settings, client_id: str, group: str) -> AIOKaf
     return consumer
 
 
+async def start_group_reader(settings: Settings, client_id: str, group: str, topic: str) -> AIOKafkaConsumer:
+    """A member of a group that reads its share of a topic, from the group's position or the beginning; its user commits."""
+    consumer = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=settings.brokers,
+        client_id=client_id,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        partition_assignment_strategy=(StickyPartitionAssignor,),
+        session_timeout_ms=settings.session_timeout_ms,
+        heartbeat_interval_ms=settings.heartbeat_interval_ms,
+        max_poll_interval_ms=300_000,
+        isolation_level="read_committed",
+        retry_backoff_ms=50,
+        metadata_max_age_ms=60_000,
+    )
+    await _start(consumer, settings)
+    return consumer
+
+
 async def _start(client: AIOKafkaProducer | AIOKafkaConsumer, settings: Settings) -> None:
     try:
         await asyncio.wait_for(client.start(), START_TIMEOUT)

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     generator_timeout_seconds: float = Field(120.0, gt=0)
 
     webhook_key: str = ""
+    public_url: str = "http://127.0.0.1:8000"
+    link_seconds: int = Field(3 * 86_400, ge=60)
     mcp_hosts: str = ""
     max_pending: int = Field(100_000, ge=1)
     busy_alone: int = Field(512, ge=1)

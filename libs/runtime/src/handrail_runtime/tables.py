@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from aiokafka import TopicPartition
 from handrail_contracts.codec import DecodeError, decode
+from handrail_contracts.topics import catalogue
 
 from handrail_runtime.machine.recovery import read_to
 from handrail_runtime.reader import Reader
@@ -16,7 +17,7 @@ log = structlog.get_logger()
 
 
 class TopicTable:
-    """Reads a one-partition topic from its beginning, and on, into `add`. A message that does not decode is skipped."""
+    """Reads a topic from its beginning, and on, into `add`. A message that does not decode is skipped."""
 
     def __init__(self, settings: Settings, topic: str, add: Callable[[Any], None]) -> None:
         self._settings, self._topic, self._add = settings, topic, add
@@ -29,7 +30,7 @@ class TopicTable:
             await self._catch_up()
 
     async def _catch_up(self) -> None:
-        partitions = [TopicPartition(self._topic, 0)]
+        partitions = [TopicPartition(self._topic, number) for number in range(catalogue()[self._topic].partitions)]
         if self._reader is None:
             reader = await Reader.start(self._settings, f"handrail-table-{self._topic}")
             reader.assign(await reader.begin_offsets(partitions))

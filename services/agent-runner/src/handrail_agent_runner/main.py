@@ -14,6 +14,7 @@ from handrail_agent_runner.announcing import AWAY, Announcements, announce
 from handrail_agent_runner.breakers import Breakers
 from handrail_agent_runner.choosing import Choosing
 from handrail_agent_runner.heartbeat import Heartbeat
+from handrail_agent_runner.notifier import Notifier
 from handrail_agent_runner.registry import AgentsFileError, Registry, agents_of_file
 from handrail_agent_runner.runner import Runner
 from handrail_agent_runner.tools import native_tools
@@ -37,6 +38,7 @@ async def main(settings: Settings, health: Health, stop: asyncio.Event) -> None:
         beside.append(asyncio.create_task(announcements.run(), name="announcements"))
         beside.append(asyncio.create_task(_follow(table, registry), name="agents"))
         beside.append(asyncio.create_task(heartbeat.run(), name="heartbeat"))
+        beside.append(asyncio.create_task(Notifier(settings).run(), name="notifier"))
         while not stop.is_set():
             runner = Runner(settings, health, registry, breakers, choosing)
             try:

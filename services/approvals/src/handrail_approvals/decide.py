@@ -33,7 +33,7 @@ from handrail_runtime.machine.core import Refused, TimerDue
 
 from handrail_approvals.asking import wants
 from handrail_approvals.notices import mentions
-from handrail_approvals.rights import delegated, may_decide, outcome, why_not, why_not_directed
+from handrail_approvals.rights import Refusal, delegated, may_decide, outcome, why_not, why_not_directed
 from handrail_approvals.state import ESCALATE, REMIND, Gate, Gates
 
 Emit = Callable[[AnyApprovalEvent], None]
@@ -107,8 +107,8 @@ def _directed(state: Gates, message: ApprovalDirected, emit: Emit, ended: Callab
     gate = _gate(state, message.approval_id, message, ended)
     if gate is None or message.event_id in gate.requests:
         return
-    if (reason := why_not_directed(gate, message)) is not None:
-        _refuse(gate, message, reason, emit)
+    if (refusal := why_not_directed(gate, message)) is not None:
+        _refuse(gate, message, refusal, emit)
         return
     said = {"by": message.user_id, "to": message.to, "comment": message.comment, "origin": message.origin}
     emit(
@@ -241,8 +241,8 @@ def _submitted(state: Gates, message: ApprovalSubmitted, emit: Emit, ended: Call
     gate_id, gate = message.approval_id, _gate(state, message.approval_id, message, ended)
     if gate is None or any(submission == message.event_id for _, submission in gate.votes.values()):
         return
-    if (reason := why_not(gate, message)) is not None:
-        _refuse(gate, message, reason, emit)
+    if (refusal := why_not(gate, message)) is not None:
+        _refuse(gate, message, refusal, emit)
         return
     said = {"submission_id": message.event_id, "by": message.user_id, "comment": message.comment}
     emit(
@@ -257,9 +257,9 @@ def _submitted(state: Gates, message: ApprovalSubmitted, emit: Emit, ended: Call
         emit(ApprovalClosed(approval_id=gate_id, decision=decision, **said, revision=gate.revision or None, data=data))
 
 
-def _refuse(gate: Gate, message: ApprovalSubmitted | ApprovalDirected, reason: str, emit: Emit) -> None:
+def _refuse(gate: Gate, message: ApprovalSubmitted | ApprovalDirected, refusal: Refusal, emit: Emit) -> None:
     if gate.refused < REFUSALS_KEPT:
-        refused = {"submission_id": message.event_id, "by": message.user_id, "reason": reason}
+        refused = {"submission_id": message.event_id, "by": message.user_id, **refusal._asdict()}
         emit(ApprovalRefused(approval_id=message.approval_id, **refused))
 
 

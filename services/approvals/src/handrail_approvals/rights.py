@@ -1,11 +1,19 @@
 """Whose decision on a gate counts, and when there are enough of them. Pure."""
 
+from typing import NamedTuple
+
 from handrail_contracts.approvals import ApprovalDirected, ApprovalSubmitted
 
 from handrail_approvals.state import Gate
 
-SUGGESTION_REVISED = "the suggestion has revision"
-SHOWN_OTHERWISE = "what is shown has changed"
+
+class Refusal(NamedTuple):
+    code: str
+    reason: str
+
+
+def _forbidden(reason: str) -> Refusal:
+    return Refusal("FORBIDDEN", reason)
 
 
 def may_decide(gate: Gate, person: str) -> bool:
@@ -17,21 +25,23 @@ def may_decide(gate: Gate, person: str) -> bool:
     return not gate.approvers or person in gate.approvers
 
 
-def why_not(gate: Gate, message: ApprovalSubmitted) -> str | None:
+def why_not(gate: Gate, message: ApprovalSubmitted) -> Refusal | None:
     """Why a decision does not count; None if it does."""
     voter = message.on_behalf_of or message.user_id
     if (reason := _no_say(gate, voter, message.user_id)) is not None:
-        return reason
+        return _forbidden(reason)
     if gate.revision and message.revision is not None and message.revision != gate.revision:
-        return f"{SUGGESTION_REVISED} {gate.revision} by now, and this was about revision {message.revision}"
+        told = f"the suggestion has revision {gate.revision} by now, and this was about revision {message.revision}"
+        return Refusal("REVISED", told)
     if message.digest and message.digest != gate.digest:
-        return f"{SHOWN_OTHERWISE} since it was looked at"
+        return Refusal("CHANGED", "what is shown has changed since it was looked at")
     if voter in gate.votes:
-        return f"{voter} has decided before: {gate.votes[voter][0]}"
+        return Refusal("ALREADY_DECIDED", f"{voter} has decided before: {gate.votes[voter][0]}")
     if gate.terms.require == "in_order" and not gate.assignee and (first := _next_in_order(gate)) not in ("", voter):
-        return f"it is {first}'s turn to decide"
+        return Refusal("NOT_YOUR_TURN", f"it is {first}'s turn to decide")
     if message.data is not None and gate.revision and _needed(gate) != (1, 0):
-        return "several people decide on the suggestion, so none of them can change it: send it back with a comment"
+        told = "several people decide on the suggestion, so none of them can change it: send it back with a comment"
+        return Refusal("SEVERAL_DECIDE", told)
     return None
 
 
@@ -68,23 +78,36 @@ def _needed(gate: Gate) -> tuple[int, int]:
     return max(1, people), 0
 
 
-def why_not_directed(gate: Gate, message: ApprovalDirected) -> str | None:
+def why_not_directed(gate: Gate, message: ApprovalDirected) -> Refusal | None:
     person = message.user_id
     if message.action == "release":
-        return None if person == gate.assignee else f"{gate.assignee or 'nobody'} has it, not {person}"
+        return (
+            None
+            if person == gate.assignee
+            else Refusal("NOT_YOURS", f"{gate.assignee or 'nobody'} has it, not {person}")
+        )
     if (reason := _no_say(gate, person, person)) is not None:
-        return reason
+        return _forbidden(reason)
     if message.action == "claim":
-        several = gate.terms.require != "any" and not gate.terms.assign
-        return "several people have to decide, so nobody can have it alone" if several else None
-    if not message.to:
-        return "it does not say to whom"
-    if message.to == person or message.to in gate.approvers or message.to in gate.votes:
-        return f"{message.to} is asked already"
+        return _why_not_alone(gate)
     if person in gate.votes:
-        return f"{person} has decided before"
-    if gate.terms.four_eyes and message.to == gate.user_id:
-        return f"{message.to} has started the execution, and somebody else has to decide"
+        return Refusal("ALREADY_DECIDED", f"{person} has decided before")
+    return _why_not_to(gate, person, message.to)
+
+
+def _why_not_alone(gate: Gate) -> Refusal | None:
+    if gate.terms.require == "any" or gate.assignee:
+        return None
+    return Refusal("SEVERAL_DECIDE", "several people have to decide, so nobody can have it alone")
+
+
+def _why_not_to(gate: Gate, person: str, to: str) -> Refusal | None:
+    if not to:
+        return Refusal("VALIDATION_ERROR", "it does not say to whom")
+    if to == person or to in gate.approvers or to in gate.votes:
+        return Refusal("ASKED_ALREADY", f"{to} is asked already")
+    if gate.terms.four_eyes and to == gate.user_id:
+        return _forbidden(f"{to} has started the execution, and somebody else has to decide")
     return None
 
 

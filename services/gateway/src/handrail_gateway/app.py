@@ -21,13 +21,16 @@ from handrail_gateway.routers import (
     a2a,
     agents,
     approvals,
+    audit,
     budgets,
     builder,
     compat,
     executions,
     generation,
+    links,
     mcps,
     operations,
+    reviewers,
     schedules,
     steering,
     suggestions,
@@ -41,8 +44,8 @@ log = structlog.get_logger()
 
 VERSION = "0.1.0"
 MODULES = (
-    templates, generation, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, agents, mcps,
-    schedules, budgets, operations,
+    templates, generation, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, reviewers, audit,
+    agents, mcps, schedules, budgets, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
 BEAT_SECONDS = 5.0
@@ -106,6 +109,7 @@ def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, i
     app.include_router(compat.router, dependencies=[Bearer])
     app.include_router(a2a.router, dependencies=[Bearer])
     app.include_router(triggers.hooks)
+    app.include_router(links.router)
     app.include_router(door.router, dependencies=[Bearer])
     problems.install(app)
     documentation.install(app)

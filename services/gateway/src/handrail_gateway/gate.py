@@ -13,12 +13,13 @@ from handrail_gateway.problems import Problem, invalid
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
 """Everything that answers without a token. Compared for equality, so no other path can look like one of these."""
 
-HOOKS = "/hooks/"
-"""Webhooks carry no token of ours: their own route checks address and signature, and knows no caller."""
+HOOKS, LINKS = "/hooks/", "/decide/"
+"""Webhooks and decision links carry no token of ours: their own routes check address and signature, and know no caller."""
 
 CALLER = "handrail.caller"
 MAX_BODY_BYTES = 1024 * 1024
 MAX_JSON_DEPTH = 64
+FORM = b"application/x-www-form-urlencoded"
 JSON_TYPES = (b"application/json", b"application/a2a+json")
 
 
@@ -33,7 +34,7 @@ class Gate:
             if scope["type"] == "websocket":  # there is none here; before anybody adds one, it is checked here
                 await send({"type": "websocket.close", "code": 1008})
             return
-        if scope["path"] in OPEN_PATHS or scope["path"].startswith(HOOKS):
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith((HOOKS, LINKS)):
             await self.app(scope, receive, send)
             return
         try:
@@ -104,6 +105,8 @@ def _check(scope: Scope, body: bytes) -> None:
     kind = (
         next((value for name, value in scope["headers"] if name == b"content-type"), b"").split(b";")[0].strip().lower()
     )
+    if kind == FORM and scope["path"].startswith(LINKS):
+        return
     if kind not in JSON_TYPES:
         raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be sent as `Content-Type: application/json`.")
     try:

@@ -1,14 +1,16 @@
 """Deciding and commenting: a word counts once approvals has journaled it, and the answer says what counted."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from handrail_contracts.approvals import ApprovalSubmitted, CommentAdded
+from fastapi import Depends, Request
+from handrail_contracts.approvals import ApprovalDirected, ApprovalSubmitted, CommentAdded
 from handrail_contracts.envelope import utc
+from handrail_contracts.gates import PRIORITIES, Origin
 from handrail_contracts.ids import partition_of
 from handrail_contracts.topics import APPROVAL_EVENTS, APPROVAL_SUBMITTED, COMMENT_ADDED, EXECUTION_PARTITIONS
 
-from handrail_gateway.answers import Answer, renamed
+from handrail_gateway.answers import Answer, parsed, renamed
 from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
@@ -17,24 +19,37 @@ from handrail_gateway.problems import Problem, conflict, forbidden, not_found
 from handrail_gateway.schemas import CommentRequest, DecisionRequest
 from handrail_gateway.waiting import WAIT_SECONDS
 
-REVISED = "the suggestion has revision"
-"""How approvals begins to say that a decision was about an earlier one."""
+NAMES_OF_PRIORITIES = {number: name for name, number in PRIORITIES.items()}
 NOTED: dict[int | str, dict[str, Any]] = {
     200: {"description": "this decision counts"},
     202: {"description": "submitted; not journaled yet"},
 }
 
 
+def _origin(request: Request) -> Origin:
+    """From where the caller speaks: it goes into the journal with what they say."""
+    address = "" if request.client is None else request.client.host
+    return Origin(via="api", address=address, client=request.headers.get("user-agent", "")[:500])
+
+
+OriginDep = Annotated[Origin, Depends(_origin)]
+
+
 async def decide(
-    gateway: Gateway, caller: Caller, approval_id: str, body: DecisionRequest, key: str | None, kind: str = "approval"
+    gateway: Gateway,
+    caller: Caller,
+    approval_id: str,
+    body: DecisionRequest,
+    key: str | None,
+    origin: Origin,
+    kind: str = "approval",
 ) -> Answer:
-    """The first decision that is journaled counts: 200 if it is this one, 409 if another was first."""
+    """200 if the decision counts, 409 if another was first, 403 if the caller has no say."""
     gate = await _decidable(gateway, caller, approval_id, kind)
     submission = request_id(caller, f"approvals/{approval_id}", key)
-    if gate["approvers"] and caller.user_id not in gate["approvers"]:
-        raise forbidden(f"You are not among the approvers of this {'gate' if kind == 'approval' else kind}.")
+    speaks_for = await _speaks_for(gateway, caller, gate, kind)
     if gate["status"] != "pending":
-        return Answer(_outcome(gate, submission, body))
+        return Answer(_outcome(await _settled(gateway, caller, gate, submission), submission, body))
     gateway.recent.check(submission, key, body.model_dump())
     message = ApprovalSubmitted(
         **caller.tenant.model_dump(),
@@ -43,13 +58,57 @@ async def decide(
         execution_id=gate["execution_id"],
         workflow_id=gate["workflow_id"],
         approval_id=approval_id,
-        **body.model_dump(),
+        **body.model_dump(exclude={"digest"}),
+        digest=body.digest or gate["digest"],
+        on_behalf_of=speaks_for,
+        origin=origin,
     )
     await gateway.publisher.publish(APPROVAL_SUBMITTED, gate["execution_id"], message)
     counted = await _journaled(gateway, caller, gate, "submission", submission)
     if counted is None:
-        return Answer({**_shown(gate), "status": "submitted"}, 202)
+        return Answer({**shown(gate), "status": "submitted"}, 202)
     return Answer(_outcome(counted, submission, body))
+
+
+async def direct(
+    gateway: Gateway,
+    caller: Caller,
+    approval_id: str,
+    action: str,
+    key: str | None,
+    origin: Origin,
+    *,
+    to: str = "",
+    comment: str = "",
+) -> Answer:
+    """Claims, releases or delegates a gate: 200 once that is so, 403 or 409 if it can't be."""
+    gate = await find_gate(gateway, caller, approval_id, "approval")
+    wish = request_id(caller, f"approvals/{approval_id}/{action}", key)
+    gateway.recent.check(wish, key, [to, comment])
+    if gate["status"] != "pending":
+        raise _decided_before(gate)
+    message = ApprovalDirected(
+        **caller.tenant.model_dump(),
+        event_id=wish,
+        occurred_at=utc(gateway.now()),
+        execution_id=gate["execution_id"],
+        workflow_id=gate["workflow_id"],
+        approval_id=approval_id,
+        action=action,
+        to=to,
+        comment=comment,
+        origin=origin,
+    )
+    await gateway.publisher.publish(APPROVAL_SUBMITTED, gate["execution_id"], message)
+    noted = await _journaled(gateway, caller, gate, "submission", wish)
+    if noted is None:
+        return Answer({**shown(gate), "status": "submitted"}, 202)
+    word = parsed(noted["word"])
+    if word is None:
+        raise _decided_before(noted)
+    if word["type"] == "approval.refused":
+        raise _refused(word)
+    return Answer(shown(noted))
 
 
 async def comment(
@@ -97,8 +156,22 @@ async def find_gate(gateway: Gateway, caller: Caller, approval_id: str, query: s
     return found
 
 
+async def _speaks_for(gateway: Gateway, caller: Caller, gate: Row, kind: str) -> str:
+    """The approver whose substitute the caller is; empty for who decides in their own name. Raises a 403 `Problem`."""
+    asked = [gate["assignee"]] if gate["assignee"] else gate["approvers"]
+    if not asked or caller.user_id in asked:
+        return ""
+    whose = (caller.organization_id, caller.project_id, caller.user_id)
+    found = await gateway.database.row("substituted", *whose, asked, utc(gateway.now()))
+    if found is not None:
+        return str(found["reviewer_id"])
+    if gate["assignee"]:
+        raise forbidden(f"{gate['assignee']} is to decide on this {'gate' if kind == 'approval' else kind}.")
+    raise forbidden(f"You are not among the approvers of this {'gate' if kind == 'approval' else kind}.")
+
+
 async def _journaled(gateway: Gateway, caller: Caller, gate: Row, query: str, identifier: str) -> Row | None:
-    """What the read models say of a submission or comment once they know it; None if that takes too long.
+    """What the read models say of a submission, wish or comment once they know it; None if that takes too long.
 
     Asked again only when the projector has moved on in the journal of approvals.
     """
@@ -109,7 +182,7 @@ async def _journaled(gateway: Gateway, caller: Caller, gate: Row, query: str, id
             while True:
                 seen = await gateway.positions.current(place)
                 row = await gateway.database.row(query, *whose, identifier)
-                if row is not None and (query == "comment" or row["status"] != "pending" or row["refused"] is not None):
+                if row is not None and (query == "comment" or row["status"] != "pending" or row["word"] is not None):
                     return row
                 await gateway.positions.wait({place: seen + 1}, WAIT_SECONDS)
     except TimeoutError:
@@ -118,19 +191,38 @@ async def _journaled(gateway: Gateway, caller: Caller, gate: Row, query: str, id
         return None  # the database went away: it was submitted, and that is all that is known
 
 
+async def _settled(gateway: Gateway, caller: Caller, gate: Row, submission: str) -> Row:
+    whose = (caller.organization_id, caller.project_id, gate["approval_id"])
+    return await gateway.database.row("submission", *whose, submission) or {**gate, "word": None}
+
+
 def _outcome(gate: Row, submission: str, body: DecisionRequest) -> dict[str, Any]:
-    """The gate if this submission is the one that counts; a 403 or 409 `Problem` if it is not."""
+    """The gate if this submission counts; a 403 or 409 `Problem` if it does not."""
+    word = parsed(gate["word"])
     if gate["submission_id"] == submission and gate["status"] != "pending":
-        if (gate["status"], gate["comment"]) != (body.decision, body.comment):
+        if (gate["status"] if word is None else word["decision"], gate["comment"]) != (body.decision, body.comment):
             raise key_reused()
-        return _shown(gate)
-    if gate["status"] != "pending":
-        by = f" by {gate['decided_by']}" if gate["decided_by"] else ""
-        raise conflict("ALREADY_DECIDED", f"The gate was {gate['status']}{by} before.")
-    if body.revision is not None and REVISED in str(gate["refused"]):
-        raise conflict("REVISED", f"The decision does not count: {gate['refused']}. Look at it again.")
-    raise forbidden(f"The decision was refused: {gate['refused']}.")
+        return shown(gate)
+    if word is not None and word["type"] == "approval.voted":
+        return shown(gate)
+    if word is not None:
+        raise _refused(word)
+    raise _decided_before(gate)
 
 
-def _shown(gate: Row) -> dict[str, Any]:
-    return renamed(gate, "approval_id", "submission_id", "refused", "is_suggestion")
+def _decided_before(gate: Row) -> Problem:
+    by = f" by {gate['decided_by']}" if gate["decided_by"] else ""
+    return conflict("ALREADY_DECIDED", f"The gate was {gate['status']}{by} before.")
+
+
+def _refused(word: dict[str, Any]) -> Problem:
+    code, reason = word.get("code", "FORBIDDEN"), word["reason"]
+    if code == "FORBIDDEN":
+        return forbidden(f"The decision was refused: {reason}.")
+    return conflict(code, f"It does not count: {reason}.")
+
+
+def shown(gate: Row) -> dict[str, Any]:
+    """As the API answers it."""
+    found = renamed(gate, "approval_id", "submission_id", "word", "is_suggestion", "level")
+    return found | {"priority": NAMES_OF_PRIORITIES[gate["priority"]], "escalations": gate["level"]}

@@ -6,7 +6,8 @@ Three ways to sign are understood: our own, and Stripe's, over a time stamp and 
 import hmac
 import re
 from collections.abc import Mapping
-from hashlib import sha256
+
+from handrail_runtime.signing import derived, sign
 
 from handrail_gateway.problems import Problem
 
@@ -14,20 +15,14 @@ WINDOW_SECONDS = 300
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
-def _derived(key: str, purpose: str, organization_id: str, project_id: str, workflow_id: str) -> str:
-    parts = (purpose, organization_id, project_id, workflow_id)
-    text = "".join(f"{len(part)}:{part}" for part in parts)
-    return hmac.new(key.encode(), text.encode(), sha256).hexdigest()
-
-
 def token_of(key: str, organization_id: str, project_id: str, workflow_id: str) -> str:
     """The part of the address that makes it secret."""
-    return _derived(key, "path", organization_id, project_id, workflow_id)[:40]
+    return derived(key, "path", organization_id, project_id, workflow_id)[:40]
 
 
 def secret_of(key: str, organization_id: str, project_id: str, workflow_id: str) -> str:
     """What the sender signs with."""
-    return "whsec_" + _derived(key, "secret", organization_id, project_id, workflow_id)
+    return "whsec_" + derived(key, "secret", organization_id, project_id, workflow_id)
 
 
 def verified(headers: Mapping[str, str], body: bytes, secret: str, now: float) -> str:
@@ -40,7 +35,7 @@ def verified(headers: Mapping[str, str], body: bytes, secret: str, now: float) -
             return _stamped(name, headers[name], body, secret, now)
     if "x-hub-signature-256" in headers:
         given = headers["x-hub-signature-256"].removeprefix("sha256=")
-        return _compared(given, [_sign(secret, body)])
+        return _compared(given, [sign(secret, body)])
     raise _refused("There is no signature: send X-Handrail-Signature, Stripe-Signature or X-Hub-Signature-256.")
 
 
@@ -54,7 +49,7 @@ def _stamped(name: str, header: str, body: bytes, secret: str, now: float) -> st
         raise _refused(
             f"The time stamp is more than {WINDOW_SECONDS} s from now: the request is old, or a clock is wrong."
         )
-    expected = _sign(secret, stamps[0].encode() + b"." + body)
+    expected = sign(secret, stamps[0].encode() + b"." + body)
     given = [value for key, _, value in parts if key == "v1"][:5]
     for signature in given:
         if hmac.compare_digest(signature.encode(), expected.encode()):
@@ -67,10 +62,6 @@ def _compared(given: str, expected: list[str]) -> str:
         if _HEX.fullmatch(given) and hmac.compare_digest(given.encode(), signature.encode()):
             return signature
     raise _refused("The signature does not fit the body and the secret.")
-
-
-def _sign(secret: str, data: bytes) -> str:
-    return hmac.new(secret.encode(), data, sha256).hexdigest()
 
 
 def _refused(detail: str) -> Problem:

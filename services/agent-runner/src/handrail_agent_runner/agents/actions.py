@@ -1,10 +1,8 @@
 """What people have approved is carried out: an e-mail is sent, an address is called, a tool is used. Once."""
 
-import os
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from handrail_contracts.codec import first_mistake
 from handrail_contracts.envelope import JsonObject
@@ -14,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from handrail_agent_runner.agents.api_call import ApiCall
 from handrail_agent_runner.agents.base import AgentFailure, Progress
+from handrail_agent_runner.mail import Unanswered, recipients, send
 from handrail_agent_runner.once import once, outcome_unknown
 from handrail_agent_runner.tools import Toolbox
 
@@ -55,63 +54,10 @@ class Actions:
         return await tool.call_once(name, request.model_copy(update={"input": arguments}), progress)
 
     async def _send(self, message: EmailMessage, request: StepRequested) -> JsonObject:
-        """Once a server has the text, only its answer tells whether it was sent: a connection that breaks then tells nothing,
-        and neither does an answer that is none.
-        """
-        import aiosmtplib
-
-        server = urlsplit(self._settings.smtp_url)
-        client = aiosmtplib.SMTP(
-            hostname=server.hostname,
-            port=server.port,
-            username=None if server.username is None else unquote(server.username),
-            password=os.environ.get(self._settings.smtp_password_env) or None,
-            use_tls=server.scheme == "smtps",
-            timeout=60,
-        )
-        where = f"{server.hostname}:{server.port}"
         try:
-            await client.connect()
-            await client.mail(parseaddr(str(message["From"]))[1])
-            for recipient in _recipients(message):
-                await client.rcpt(recipient)
-        except aiosmtplib.SMTPResponseException as error:
-            client.close()
-            raise _refused(where, error) from error
-        except (aiosmtplib.SMTPException, OSError) as error:
-            client.close()
-            raise AgentFailure(
-                "TOOL_ERROR", f"the mail server {where} can't be reached: {error}", retryable=True
-            ) from error
-        try:
-            response = await client.data(message.as_bytes())
-        except (aiosmtplib.SMTPException, OSError) as error:
-            if isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 400:
-                raise _refused(where, error) from error
+            return await send(message, self._settings)
+        except Unanswered as error:
             raise outcome_unknown(f"step {request.step_id}", "an e-mail", request.input) from error
-        finally:
-            client.close()
-        return {
-            "recipient": str(message["To"]),
-            "status": "sent",
-            "delivery_id": str(message["Message-ID"]).strip("<>"),
-            "server": response.message[:200],
-        }
-
-
-def _refused(where: str, error: Any) -> AgentFailure:
-    """4xx passes, 5xx does not."""
-    message = f"the mail server {where} refused the e-mail: {error.code} {error.message}"
-    return AgentFailure("TOOL_ERROR" if error.code < 500 else "VALIDATION_ERROR", message, retryable=error.code < 500)
-
-
-def _recipients(message: EmailMessage) -> list[str]:
-    """Raises `ValueError` for what is no address that any server takes."""
-    found = [address for name in ("To", "Cc") if message[name] for address in message[name].addresses]
-    for address in found:
-        if not (address.username and address.domain and address.addr_spec.isascii()):
-            raise ValueError(f"{str(address)!r} is no address")
-    return [address.addr_spec for address in found]
 
 
 def _message(request: StepRequested, settings: Settings) -> EmailMessage:
@@ -126,7 +72,7 @@ def _message(request: StepRequested, settings: Settings) -> EmailMessage:
             message["Reply-To"] = mail.reply_to
         if mail.in_reply_to:
             message["In-Reply-To"] = message["References"] = mail.in_reply_to
-        _recipients(message)
+        recipients(message)
     except ValidationError as error:
         place, why = first_mistake(error)
         raise AgentFailure("VALIDATION_ERROR", f"that is no e-mail: {place}: {why}", retryable=False) from error

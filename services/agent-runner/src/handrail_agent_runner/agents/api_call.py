@@ -47,9 +47,13 @@ class ApiCall:
 
     async def execute(self, request: StepRequested, progress: Progress) -> Any:
         call = _call_of(request)
-        name, target = await self._checked(call.url)
         content = None if call.body is None else orjson.dumps(call.body)
-        headers = _headers(call, request, name, content)
+        return await self.send(call, content, _headers(call, request, content))
+
+    async def send(self, call: Call, content: bytes | None, headers: dict[str, str]) -> Any:
+        """Status, headers and body of an answer that was to be expected. Raises `AgentFailure` for any other, and for none."""
+        name, target = await self._checked(call.url)
+        headers = {**headers, "host": name.netloc.decode("ascii"), "accept-encoding": "identity"}
         try:
             async with self._client.stream(
                 call.method, target, content=content, headers=headers, extensions={"sni_hostname": name.host}
@@ -84,7 +88,7 @@ def _call_of(request: StepRequested) -> Call:
         raise AgentFailure("VALIDATION_ERROR", message, retryable=False) from error
 
 
-def _headers(call: Call, request: StepRequested, name: httpx2.URL, content: bytes | None) -> dict[str, str]:
+def _headers(call: Call, request: StepRequested, content: bytes | None) -> dict[str, str]:
     headers = {
         "idempotency-key": header_text(request.run_id),
         "traceparent": traceparent(request.execution_id, request.event_id),
@@ -94,7 +98,7 @@ def _headers(call: Call, request: StepRequested, name: httpx2.URL, content: byte
     for header, value in call.headers.items():
         if header.lower() not in OWN_HEADERS:
             headers[header.lower()] = value
-    return {**headers, "host": name.netloc.decode("ascii"), "accept-encoding": "identity"}
+    return headers
 
 
 def _output(call: Call, response: httpx2.Response, answer: bytes) -> Any:

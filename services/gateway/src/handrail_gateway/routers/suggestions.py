@@ -9,7 +9,7 @@ from handrail_gateway import gates
 from handrail_gateway.answers import Answer, parsed
 from handrail_gateway.database import Row
 from handrail_gateway.differences import differences
-from handrail_gateway.gates import NOTED
+from handrail_gateway.gates import NOTED, OriginDep
 from handrail_gateway.gateway import CallerDep, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
@@ -73,6 +73,7 @@ async def approve(
     suggestion_id: SuggestionId,
     gateway: GatewayDep,
     caller: CallerDep,
+    origin: OriginDep,
     body: ApproveRequest | None = None,
     key: Key = None,
 ) -> Answer:
@@ -83,7 +84,7 @@ async def approve(
     decision = DecisionRequest(
         decision="approved", comment=body.notes, revision=body.revision, data=body.suggested_data
     )
-    return await gates.decide(gateway, caller, suggestion_id, decision, key, KIND)
+    return await gates.decide(gateway, caller, suggestion_id, decision, key, origin, KIND)
 
 
 @router.post("/{suggestion_id}/reject", response_model=ApprovalSummary, responses=NOTED)
@@ -91,12 +92,13 @@ async def reject(
     suggestion_id: SuggestionId,
     gateway: GatewayDep,
     caller: CallerDep,
+    origin: OriginDep,
     body: RejectRequest | None = None,
     key: Key = None,
 ) -> Answer:
     """Nothing of it happens; the step fails, or goes on if its definition says so."""
     decision = DecisionRequest(decision="rejected", comment="" if body is None else body.notes)
-    return await gates.decide(gateway, caller, suggestion_id, decision, key, KIND)
+    return await gates.decide(gateway, caller, suggestion_id, decision, key, origin, KIND)
 
 
 @router.post("/{suggestion_id}/comments", status_code=201, response_model=SuggestionComment)

@@ -2,9 +2,12 @@
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 from handrail_contracts.agents import A2aConfig, BreakerConfig, LlmConfig
 from handrail_contracts.codec import first_mistake
+from handrail_contracts.gates import Priority
+from handrail_contracts.reviewers import Absence, WorkingHours
 from handrail_runtime.models import schema_mistake
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
@@ -20,6 +23,37 @@ class DecisionRequest(Request):
     comment: str = Field("", max_length=10_000)
     revision: int | None = Field(None, ge=1, description="of a suggestion: the one that you have seen")
     data: JsonObject | None = Field(None, description="of a suggestion: what you made of its data")
+    digest: str = Field(
+        "", max_length=64, description="`digest` of what you have seen: shown otherwise by now, it is not decided on"
+    )
+
+
+class OneDecision(DecisionRequest):
+    id: str = Field(min_length=1, max_length=200)
+
+
+class DecisionsRequest(Request):
+    decisions: list[OneDecision] = Field(min_length=1, max_length=100)
+
+
+class DecisionResult(BaseModel):
+    id: str
+    status: int = Field(description="as if it had been sent alone")
+    code: str = ""
+    detail: str = ""
+    approval: "ApprovalSummary | None" = None
+
+
+class DecisionResults(BaseModel):
+    items: list[DecisionResult]
+
+
+class NoteRequest(Request):
+    comment: str = Field("", max_length=10_000)
+
+
+class DelegateRequest(NoteRequest):
+    to: str = Field(min_length=1, max_length=320)
 
 
 class ApproveRequest(Request):
@@ -93,6 +127,19 @@ class ApprovalSummary(BaseModel):
     comment: str
     created_at: datetime
     decided_at: datetime | None
+    priority: Priority
+    assignee: str = Field(description="who alone decides, if anybody has it")
+    digest: str = Field(description="SHA-256 of what is shown")
+    rules: JsonObject | None = Field(description="how it is decided, where not by the first who may")
+    escalations: int
+
+
+class Vote(BaseModel):
+    by: str
+    on_behalf_of: str
+    decision: Literal["approved", "rejected"]
+    comment: str
+    at: datetime
 
 
 class ApprovalEvent(BaseModel):
@@ -101,7 +148,63 @@ class ApprovalEvent(BaseModel):
 
 
 class Approval(ApprovalSummary):
+    votes: list[Vote]
     history: list[ApprovalEvent]
+
+
+class AuditEntry(ApprovalEvent):
+    approval_id: str
+    execution_id: str
+    workflow_id: str
+    step_id: str
+    partition: int
+    offset: int
+    link: str = Field(description="of the journal's hash chain, after the record that the event is in")
+
+
+class AuditPage(BaseModel):
+    items: list[AuditEntry]
+    next_cursor: str | None
+
+
+class ReviewerRequest(Request):
+    """Who is asked. Without `hours` always on duty; `absences` have a substitute who may decide meanwhile."""
+
+    name: str = Field("", max_length=255)
+    email: str = Field("", max_length=320)
+    specialties: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=100)
+    capacity: int = Field(10, ge=0, le=10_000, description="how many gates at one time")
+    hours: WorkingHours | None = None
+    absences: list[Absence] = Field([], max_length=50)
+
+    @model_validator(mode="after")
+    def _usable(self) -> "ReviewerRequest":
+        if self.hours is not None and self.hours.timezone not in available_timezones():
+            raise ValueError(f"there is no time zone {self.hours.timezone!r}; write one such as Europe/Berlin")
+        if any(absence.end <= absence.start for absence in self.absences):
+            raise ValueError("an absence has to end after it has begun")
+        return self
+
+
+class Reviewer(BaseModel):
+    id: str
+    name: str
+    email: str
+    specialties: list[str]
+    capacity: int
+    hours: WorkingHours | None
+    absences: list[Absence]
+    load: int = Field(description="gates that are assigned now")
+    updated_at: datetime
+
+
+class CallbackSecret(BaseModel):
+    secret: str
+
+
+class ReviewerPage(BaseModel):
+    items: list[Reviewer]
+    next_cursor: str | None
 
 
 class ApprovalPage(BaseModel):

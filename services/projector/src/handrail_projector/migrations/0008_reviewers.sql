@@ -7,7 +7,7 @@ ALTER TABLE approvals
     ADD COLUMN level    smallint NOT NULL DEFAULT 0;   -- how often it was escalated
 ALTER TABLE approval_history ADD COLUMN chain text NOT NULL DEFAULT '';
 CREATE INDEX approval_history_by_place ON approval_history (at, partition, "offset", ordinal);
-CREATE INDEX approvals_by_priority ON approvals (organization_id, project_id, status, priority DESC, created_at, approval_id);
+CREATE INDEX approvals_by_priority ON approvals (organization_id, project_id, status, (-priority), created_at, approval_id);
 
 CREATE TABLE reviewers (
     pool_id         text        NOT NULL,
