@@ -183,6 +183,7 @@ def receiver() -> Any:
     found = Receiver()
     yield found
     found.server.shutdown()
+    found.server.server_close()
 
 
 async def test_a_callback_is_signed_and_tried_again(api: Api, receiver: Receiver) -> None:
