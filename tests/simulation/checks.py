@@ -14,6 +14,7 @@ from handrail_scheduler.core import SchedulerCore
 
 from simulation.graphs import DEFINITIONS
 from simulation.owners import new_filter
+from simulation.reviewing import check_reviews
 from simulation.spending import check_budgets
 from simulation.suggesting import check_conversations, check_suggestions
 from simulation.tries import Tries
@@ -52,9 +53,11 @@ def check(world: World) -> Counter[str]:
     _check_effects(world, stories)
     _check_same_id_same_content(world)
     check_suggestions(world, stories)
+    check_reviews(world)
     check_conversations(world, stories)
     check_budgets(records)
     seen.update(event.type for record in records for event in record.events if event.type.startswith("budget."))
+    seen.update(event.type for record in accepted(world, topics.APPROVAL_EVENTS) for event in record.events)
     seen["calls"] = len(world.calls)
     seen["effects"] = len(world.effects)
     return seen

@@ -7,13 +7,13 @@ from unittest.mock import patch
 
 from handrail_agent_runner import conversation
 from handrail_approvals import decide as approvals
-from handrail_approvals.rights import why_not
+from handrail_approvals import react, rights
 from handrail_contracts.steps import AgentAdvanced, Turn, advanced
 from handrail_scheduler import allowances, budgets, decide, suggestions
 
 from simulation.world import Fault
 
-_decided, _ended_by, _why_not = suggestions.decided, allowances._ended_by, why_not
+_decided, _ended_by, _why_not = suggestions.decided, allowances._ended_by, rights.why_not
 
 
 def _in_any_phase(decision: Any, message: Any) -> None:
@@ -49,6 +49,8 @@ _PLANTED: dict[Fault, tuple[tuple[Any, str, Any], ...]] = {
     Fault.NOT_RETURNED_ON_CANCEL: ((allowances, "_ended_by", _not_by_cancelling),),
     Fault.RESERVED_IS_LEFT: ((budgets, "_left", _left),),
     Fault.ANY_REVISION: ((approvals, "why_not", _of_any_revision),),
+    Fault.ONE_IS_ENOUGH: ((rights, "_needed", lambda gate: (1, 0)),),
+    Fault.REVIEWER_KEPT: ((react, "release", lambda *_: ()),),
 }
 
 

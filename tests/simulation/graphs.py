@@ -11,6 +11,8 @@ from handrail_scheduler.definitions import Definition, Definitions
 
 COUNT = 10_000
 APPROVERS = ["ann@example.com", "bo@example.com"]
+REVIEWERS = ["lea@example.com", "max@example.com"]
+STRANGER = "stranger@example.com"
 SIGNALS = ["paid", "shipped"]
 AGENTS = ["agent_0", "agent_1", "agent_2"]
 TALKERS = ["talker_0", "talker_1"]
@@ -57,13 +59,28 @@ def _parameters(r: random.Random, kind: str) -> dict[str, Any]:
                 "on_reject": r.choice(["fail", "continue"]),
             }
             deadline = {"timeout_seconds": 30} if r.random() < 0.5 else {}
-            return {"approvers": r.choice([[], APPROVERS]), "message": "go on?", **choices, **deadline}
+            return {**_people(r), "message": "go on?", **choices, **deadline}
+
+
+def _people(r: random.Random) -> dict[str, Any]:
+    """Mostly one of anybody; now and then two, one after the other, whom the pool chooses, or others after a while."""
+    approvers = r.choice([[], APPROVERS])
+    rules: dict[str, Any] = {}
+    if r.random() < 0.2 and approvers:
+        rules["require"] = r.choice(["all", "in_order", 2])
+    elif r.random() < 0.2:
+        rules |= {"assign": True, "specialties": r.choice([[], ["law"]])}
+    if r.random() < 0.2:
+        rules["escalation"] = [{"after_seconds": 20, **r.choice([{"approvers": APPROVERS}, {"specialties": ["law"]}])}]
+    if r.random() < 0.1:
+        rules["remind_after_seconds"] = [5, 15]
+    return {"approvers": approvers, **rules}
 
 
 def _gate(r: random.Random) -> dict[str, Any]:
     deadline = {"timeout_seconds": 30} if r.random() < 0.3 else {}
     choices = {"on_timeout": r.choice(["fail", "reject"]), "on_reject": r.choice(["fail", "continue"])}
-    return {"approvers": r.choice([[], APPROVERS]), **choices, **deadline}
+    return {**_people(r), **choices, **deadline}
 
 
 def _suggestion(r: random.Random) -> dict[str, Any]:

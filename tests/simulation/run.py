@@ -13,7 +13,7 @@ from handrail_scheduler.state import Execution
 
 from simulation.checks import check, check_memory
 from simulation.faults import planted
-from simulation.graphs import AGENTS, APPROVERS, DEFINITIONS, SIGNALS, TALKERS, random_limits
+from simulation.graphs import AGENTS, APPROVERS, DEFINITIONS, REVIEWERS, SIGNALS, STRANGER, TALKERS, random_limits
 from simulation.owners import Owner
 from simulation.runners import Runner
 from simulation.spending import check_nobody_waits_for_what_is_there
@@ -66,6 +66,8 @@ def _run(world: World) -> Counter[str]:
             world.start_execution()
         if thrifty and dice.random() < 0.03:
             _change_budget(world)
+        if dice.random() < 0.01:
+            world.define_reviewer(dice.choice(REVIEWERS))
         _act(world, schedulers, gates, runners, crashes)
     _heal(world, schedulers, gates, runners)
     for owner in (schedulers[0], gates[0]):
@@ -104,8 +106,10 @@ def _act(world: World, schedulers: list[Owner], gates: list[Owner], runners: lis
     elif chance < 0.90:
         runners[0].act()
     elif chance < 0.93:
-        open_gates, user = world.open_gates(), dice.choice([*APPROVERS, "stranger@example.com"])
-        if open_gates:
+        open_gates, user = world.open_gates(), dice.choice([*APPROVERS, *REVIEWERS, STRANGER])
+        if open_gates and dice.random() < 0.3:
+            world.direct_gate(dice.choice(open_gates), user, dice.choice([*APPROVERS, *REVIEWERS]))
+        elif open_gates:
             world.decide_gate(dice.choice(open_gates), user)
         if made := world.suggestions():
             world.answer_suggestion(dice.choice(made[-3:]), user)
@@ -165,13 +169,18 @@ def _help(world: World, scheduler: Owner, *, willing: bool) -> None:
     """Time passes, and people do what is waited for; until they are `willing`, they have wishes of their own."""
     check_nobody_waits_for_what_is_there(world, scheduler)
     world.now += world.dice.choice([1.0, 10.0, 40.0]) if not willing else 40.0
+    people = [*APPROVERS, *REVIEWERS, STRANGER]
+    if willing:
+        world.define_reviewer(REVIEWERS[0])
     for gate in world.open_gates():
-        world.decide_gate(gate, APPROVERS[0])
+        for person in people:
+            world.decide_gate(gate, person)
     for made in {made.suggestion_id: made for made in world.suggestions()}.values():
-        if willing:
-            world.approve(made, APPROVERS[0])
-        elif world.dice.random() < 0.7:
-            world.answer_suggestion(made, APPROVERS[0])
+        for person in people:
+            if willing:
+                world.approve(made, person)
+            elif world.dice.random() < 0.4:
+                world.answer_suggestion(made, person)
     if not willing and world.dice.random() < 0.3:
         _wish(world, world.dice.choice(list(world.started)))
         return

@@ -21,6 +21,7 @@ EVENTS = (
     "step.steered", "execution.version_changed", "compensation.started", "execution.admitted", "step.advanced",
     "suggestion.made", "suggestion.sent_back", "suggestion.approved", "suggestion.refused", "action.executed",
     "budget.reserved", "budget.exhausted", "budget.settled", "budget.granted", "budget.awaited",
+    "approval.voted", "approval.handed", "approval.reminded", "approval.refused", "review.given", "review.ended",
 )  # fmt: skip
 """What every chunk of seeds must have met, so that a dead world can't pass."""
 

@@ -13,11 +13,12 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from handrail_contracts import topics
-from handrail_contracts.approvals import ApprovalSubmitted, CommentAdded, SuggestionCreated
+from handrail_contracts.approvals import ApprovalDirected, ApprovalSubmitted, CommentAdded, SuggestionCreated
 from handrail_contracts.budgets import BudgetRaised, BudgetSet, Limits, Period, Scope, budget_id
 from handrail_contracts.codec import decode, encode
 from handrail_contracts.control import ExecutionControlled
 from handrail_contracts.envelope import utc
+from handrail_contracts.reviewers import Reviewer, ReviewerDefined, pool_id
 from handrail_contracts.steps import StepRequested
 from handrail_contracts.workflows import WorkflowStarted
 
@@ -48,6 +49,8 @@ class Fault(StrEnum):
     NOT_RETURNED_ON_CANCEL = "not_returned_on_cancel"
     RESERVED_IS_LEFT = "reserved_is_left"
     ANY_REVISION = "any_revision"
+    ONE_IS_ENOUGH = "one_is_enough"
+    REVIEWER_KEPT = "reviewer_kept"
 
 
 class Sender(Protocol):
@@ -182,7 +185,8 @@ class World:
         return [decode(topics.SUGGESTION_CREATED, value) for _, value, _ in self.logs[topics.SUGGESTION_CREATED, 0]]
 
     def submissions(self) -> list[ApprovalSubmitted]:
-        return [decode(topics.APPROVAL_SUBMITTED, value) for _, value, _ in self.logs[topics.APPROVAL_SUBMITTED, 0]]
+        said = [decode(topics.APPROVAL_SUBMITTED, value) for _, value, _ in self.logs[topics.APPROVAL_SUBMITTED, 0]]
+        return [message for message in said if isinstance(message, ApprovalSubmitted)]
 
     def answer_suggestion(self, made: SuggestionCreated, user: str) -> None:
         """A comment that sends it back, or a decision, sometimes on a revision that is not the latest."""
@@ -211,6 +215,35 @@ class World:
 
     def decide_gate(self, gate: Any, user: str) -> None:
         self._submit(gate, gate.approval_id, user, self.dice.choice(["approved", "approved", "rejected"]))
+
+    def direct_gate(self, gate: Any, user: str, to: str) -> None:
+        """Somebody takes it, gives it back or passes it on; whoever may not is refused."""
+        number = len(self.logs[topics.APPROVAL_SUBMITTED, 0])
+        message = ApprovalDirected(
+            event_id=f"h{self.seed}-{number}",
+            occurred_at=utc(self.now),
+            execution_id=gate.execution_id,
+            workflow_id=gate.workflow_id,
+            user_id=user,
+            approval_id=gate.approval_id,
+            action=self.dice.choice(["claim", "release", "delegate"]),
+            to=to,
+        )
+        self.put(topics.APPROVAL_SUBMITTED, gate.execution_id, message)
+
+    def define_reviewer(self, person: str) -> None:
+        message = ReviewerDefined(
+            event_id=f"p{self.seed}-{len(self.logs[topics.REVIEWER_DEFINED, 0])}",
+            occurred_at=utc(self.now),
+            execution_id=pool_id("", ""),
+            workflow_id="reviewers",
+            reviewer=Reviewer(
+                reviewer_id=person,
+                specialties=self.dice.choice([(), ("law",)]),
+                capacity=self.dice.choice([1, 3]),
+            ),
+        )
+        self.put(topics.REVIEWER_DEFINED, message.execution_id, message)
 
     def approve(self, made: SuggestionCreated, user: str) -> None:
         self._submit(made, made.suggestion_id, user, "approved")

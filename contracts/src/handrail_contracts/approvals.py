@@ -60,6 +60,7 @@ class ApprovalDirected(ExecutionMessage):
     approval_id: Identifier
     action: Literal["claim", "release", "delegate"]
     to: str = Field("", max_length=320)
+    force: bool = Field(False, description="somebody who administers takes it from whoever has it")
     comment: str = Field("", max_length=10_000)
     origin: Origin | None = None
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from handrail_contracts import topics
-from handrail_contracts.approvals import ApprovalDecided, ApprovalDirected, CommentAdded
+from handrail_contracts.approvals import ApprovalDecided, ApprovalDirected, ApprovalRequested, CommentAdded
 from handrail_contracts.envelope import utc
 from handrail_contracts.gates import digest_of
 from handrail_contracts.notifications import NotificationDelivered, NotificationRequested
@@ -200,3 +200,20 @@ def test_what_several_decide_on_nobody_changes_alone(require: Any) -> None:
     story.comment("shorter", by="bob")
     story.suggest(2, rules={"require": require})
     assert story.submit(by="bob", revision=2) == ["approval.voted"]
+
+
+def test_whose_vote_came_before_somebody_was_assigned_does_not_decide_for_them() -> None:
+    from unit.approvals.test_pool import Desk
+
+    story = Desk()
+    story.define("judge", specialties=["law"], capacity=0)
+    rules = {"require": 2, "escalation": [{"after_seconds": 60, "specialties": ["law"]}]}
+    request = ApprovalRequested(**common(user_id="ann", step_id="s", message="ok?", approvers=TRIO, rules=rules))
+    story.command(topics.APPROVAL_REQUESTED, request)
+    story.wait(60)
+    submit(story, "eve")
+    assert refusal(story) == "eve is not among the approvers"
+    submit(story, "bob")
+    story.define("judge", specialties=["law"])
+    submit(story, "judge", "rejected")
+    assert outcome(story) == ["rejected"]

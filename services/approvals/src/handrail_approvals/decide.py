@@ -85,13 +85,13 @@ def _due(state: Gates, token: str, emit: Emit) -> None:
 
 
 def _escalate(gate_id: str, gate: Gate, number: int, emit: Emit) -> None:
-    """To the people of that level instead; once, and never back."""
+    """To the people of that level instead; once, and never back. Until the pool has chosen, those before may still decide."""
     if number <= gate.level:
         return
     level = gate.terms.escalation[number - 1]
     asks = gate.asks + 1 if level.specialties else 0
     more = {"level": number, "asks": asks, "frees": gate.asking}
-    emit(ApprovalHanded(approval_id=gate_id, action="escalated", approvers=level.approvers, **more))
+    emit(ApprovalHanded(approval_id=gate_id, action="escalated", approvers=level.approvers or gate.approvers, **more))
 
 
 def _assigned(state: Gates, message: ReviewAssigned, emit: Emit) -> None:

@@ -77,7 +77,7 @@ def _gate_of(event: ApprovalOpened) -> Gate:
 def _handed(gate: Gate, event: ApprovalHanded) -> None:
     if event.action == "released" and event.frees:
         gate.passed = [*gate.passed, gate.assignee]
-    if event.action == "escalated":
+    if event.action in ("assigned", "escalated"):  # others decide instead
         gate.level, gate.votes = event.level, {}
     gate.approvers, gate.assignee, gate.asking = event.approvers, event.assignee, event.asks
     gate.asks = max(gate.asks, event.asks)

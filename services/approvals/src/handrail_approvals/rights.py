@@ -81,11 +81,8 @@ def _needed(gate: Gate) -> tuple[int, int]:
 def why_not_directed(gate: Gate, message: ApprovalDirected) -> Refusal | None:
     person = message.user_id
     if message.action == "release":
-        return (
-            None
-            if person == gate.assignee
-            else Refusal("NOT_YOURS", f"{gate.assignee or 'nobody'} has it, not {person}")
-        )
+        mine = gate.assignee and (person == gate.assignee or message.force)
+        return None if mine else Refusal("NOT_YOURS", f"{gate.assignee or 'nobody'} has it, not {person}")
     if (reason := _no_say(gate, person, person)) is not None:
         return _forbidden(reason)
     if message.action == "claim":
