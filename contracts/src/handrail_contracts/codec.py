@@ -15,6 +15,7 @@ from handrail_contracts import (
     budgets,
     control,
     execution_events,
+    identity,
     platform,
     runners,
     steps,
@@ -40,6 +41,7 @@ _MODULES = (
     approval_events,
     platform,
     runners,
+    identity,
 )
 MAX_RECORD_BYTES = 1_000_000
 """What a record may weigh with its key and headers: below `max.message.bytes`, so that the broker never refuses one."""

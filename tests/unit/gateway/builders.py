@@ -14,10 +14,13 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from handrail_contracts.topics import catalogue
 from handrail_gateway.app import InFlight, create_app
-from handrail_gateway.auth import Authenticator, KeySet, parse_keys
 from handrail_gateway.connection import Connection
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
+from handrail_gateway.identity.authenticator import Authenticator
+from handrail_gateway.identity.jwks import FileKeys, parse_keys
+from handrail_gateway.identity.keys import KeyTable
+from handrail_gateway.identity.tokens import Tokens
 from handrail_gateway.live import LiveTail
 from handrail_gateway.problems import unavailable
 from handrail_gateway.progress import ProgressLog
@@ -51,6 +54,7 @@ class Issuer:
             "sub": "ada",
             "organization_id": "acme",
             "project_id": "apollo",
+            "roles": ["admin"],
             "iss": ISSUER,
             "aud": AUDIENCE,
             "exp": int(time.time()) + 600,
@@ -67,9 +71,9 @@ class Issuer:
     def bearer(self, **claims: Any) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(**claims)}"}
 
-    def authenticator(self) -> Authenticator:
-        keys = KeySet(Path("unused"), parse_keys(orjson.dumps(self.jwks())), _looked=float("inf"))
-        return Authenticator(keys, ISSUER, AUDIENCE)
+    def authenticator(self, keys: KeyTable | None = None) -> Authenticator:
+        public = FileKeys(Path("unused"), parse_keys(orjson.dumps(self.jwks())), _looked=float("inf"))
+        return Authenticator(Tokens(public, ISSUER, AUDIENCE), keys or KeyTable())
 
 
 Script = Callable[..., Sequence[Row]]

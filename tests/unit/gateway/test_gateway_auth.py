@@ -9,12 +9,19 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from handrail_gateway.auth import Authenticator, KeySet, parse_keys
+from handrail_gateway.identity.caller import Caller
+from handrail_gateway.identity.jwks import FileKeys, parse_keys
+from handrail_gateway.identity.tokens import Tokens
 from handrail_gateway.problems import Problem
 from unit.gateway.builders import Issuer
 
 issuer = Issuer()
 authenticator = issuer.authenticator()
+
+
+async def caller(sent: dict[str, list[str]]) -> Caller:
+    lines = [(name.encode(), value.encode()) for name, values in sent.items() for value in values]
+    return await authenticator.caller({"type": "http", "headers": lines})
 
 
 def headers(token: str, **more: str) -> dict[str, list[str]]:
@@ -97,9 +104,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("token", BAD.values(), ids=BAD.keys())
-def test_a_bad_token_is_refused(token: str) -> None:
+async def test_a_bad_token_is_refused(token: str) -> None:
     with pytest.raises(Problem) as refused:
-        authenticator.caller(headers(token))
+        await caller(headers(token))
     assert refused.value.status == 401
     assert refused.value.headers["WWW-Authenticate"].startswith("Bearer")
 
@@ -119,55 +126,55 @@ def test_the_corpus_is_as_large_as_promised() -> None:
     ],
     ids=["fresh", "30 s over", "30 s early", "several audiences", "RSA"],
 )
-def test_a_good_token_names_its_caller(shift: dict[str, Any], claims: dict[str, Any]) -> None:
+async def test_a_good_token_names_its_caller(shift: dict[str, Any], claims: dict[str, Any]) -> None:
     moved: dict[str, Any] = {name: int(time.time()) + seconds for name, seconds in shift.items()}
-    caller = authenticator.caller(headers(issuer.token(**moved, **claims)))
-    assert (caller.user_id, caller.organization_id, caller.project_id) == ("ada", "acme", "apollo")
+    found = await caller(headers(issuer.token(**moved, **claims)))
+    assert (found.user_id, found.organization_id, found.project_id) == ("ada", "acme", "apollo")
 
 
 @pytest.mark.parametrize(
     "sent", [{}, {"authorization": []}, {"authorization": ["Basic YTpi"]}, {"authorization": ["Bearer a", "Bearer b"]}]
 )
-def test_without_one_bearer_header_nobody_comes_in(sent: dict[str, list[str]]) -> None:
+async def test_without_one_bearer_header_nobody_comes_in(sent: dict[str, list[str]]) -> None:
     with pytest.raises(Problem) as refused:
-        authenticator.caller(sent)
+        await caller(sent)
     assert refused.value.status == 401
 
 
-def test_tenant_headers_select_among_what_the_token_allows() -> None:
+async def test_tenant_headers_select_among_what_the_token_allows() -> None:
     token = issuer.token(organizations=["acme", "umbrella"], projects=["hermes"])
-    chosen = authenticator.caller(headers(token, x_elevaite_organizationid="umbrella", x_elevaite_projectid="hermes"))
+    chosen = await caller(headers(token, x_elevaite_organizationid="umbrella", x_elevaite_projectid="hermes"))
     assert (chosen.organization_id, chosen.project_id) == ("umbrella", "hermes")
 
 
 @pytest.mark.parametrize(
     "header", [{"x_elevaite_organizationid": "umbrella"}, {"x_elevaite_projectid": ""}, {"x_elevaite_userid": "root"}]
 )
-def test_tenant_headers_never_widen(header: dict[str, str]) -> None:
+async def test_tenant_headers_never_widen(header: dict[str, str]) -> None:
     with pytest.raises(Problem) as refused:
-        authenticator.caller(headers(issuer.token(), **header))
+        await caller(headers(issuer.token(), **header))
     assert refused.value.status == 403
 
 
-def test_a_tenant_header_sent_twice_is_refused() -> None:
+async def test_a_tenant_header_sent_twice_is_refused() -> None:
     sent = headers(issuer.token(), x_elevaite_projectid="apollo")
     sent["x-elevaite-projectid"].append("other")
     with pytest.raises(Problem) as refused:
-        authenticator.caller(sent)
+        await caller(sent)
     assert refused.value.status == 403
 
 
 @pytest.mark.parametrize(("claims", "status"), [({"organization_id": None}, 403), ({"project_id": 7}, 403)])
-def test_a_token_without_a_tenant_gets_none_by_default(claims: dict[str, Any], status: int) -> None:
+async def test_a_token_without_a_tenant_gets_none_by_default(claims: dict[str, Any], status: int) -> None:
     with pytest.raises(Problem) as refused:
-        authenticator.caller(headers(issuer.token(**claims)))
+        await caller(headers(issuer.token(**claims)))
     assert refused.value.status == status
 
 
-def test_of_several_tenants_one_must_be_named() -> None:
+async def test_of_several_tenants_one_must_be_named() -> None:
     token = issuer.token(organization_id=None, organizations=["acme", "umbrella"])
     with pytest.raises(Problem) as refused:
-        authenticator.caller(headers(token))
+        await caller(headers(token))
     assert (refused.value.status, refused.value.code) == (400, "TENANT_REQUIRED")
 
 
@@ -177,19 +184,19 @@ def test_symmetric_and_weak_keys_of_a_jwks_are_not_used() -> None:
         parse_keys(orjson.dumps({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "k1"}, {**weak, "kid": "w"}]}))
 
 
-def test_a_changed_key_file_is_read_again(tmp_path: Any) -> None:
+async def test_a_changed_key_file_is_read_again(tmp_path: Any) -> None:
     import os
 
     path = issuer.write(tmp_path / "jwks.json")
-    keys = KeySet.load(path)
+    keys = FileKeys.load(path)
     later = Issuer()
     later.write(path)
     os.utime(path, ns=(1, 1))
     keys._looked = 0.0
-    caller = Authenticator(keys, "handrail-dev", "handrail").caller(headers(later.token()))
-    assert caller.user_id == "ada"
+    found = await Tokens(keys, "handrail-dev", "handrail").caller(later.token(), {})
+    assert found.user_id == "ada"
 
 
 def test_without_a_key_file_the_gateway_does_not_start(tmp_path: Any) -> None:
     with pytest.raises(SystemExit, match="HANDRAIL_AUTH_JWKS_FILE"):
-        KeySet.load(tmp_path / "none.json")
+        FileKeys.load(tmp_path / "none.json")

@@ -9,10 +9,10 @@ from handrail_contracts.ids import partition_of
 from handrail_contracts.topics import APPROVAL_EVENTS, APPROVAL_SUBMITTED, COMMENT_ADDED, EXECUTION_PARTITIONS
 
 from handrail_gateway.answers import Answer, renamed
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import key_reused, request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import Problem, conflict, forbidden, not_found
 from handrail_gateway.schemas import CommentRequest, DecisionRequest
 from handrail_gateway.waiting import WAIT_SECONDS

@@ -91,6 +91,7 @@ from handrail_gateway.schemas.generation import (
     GenerateRequest,
     McpSuggestion,
 )
+from handrail_gateway.schemas.keys import IssuedKey, KeyPage, KeyRequest, KeySummary, RotateRequest
 from handrail_gateway.schemas.people import (
     AGENT_NAME,
     AgentKind,
@@ -219,7 +220,11 @@ __all__ = [
     "HistoryEvent",
     "HistoryPage",
     "InstantiateRequest",
+    "IssuedKey",
     "JsonObject",
+    "KeyPage",
+    "KeyRequest",
+    "KeySummary",
     "McpSuggestion",
     "MigrateRequest",
     "Migration",
@@ -236,6 +241,7 @@ __all__ = [
     "RetryRequest",
     "Rollout",
     "RolloutRequest",
+    "RotateRequest",
     "Schedule",
     "SchedulePage",
     "ScheduleRequest",
