@@ -56,6 +56,19 @@ def _tampered() -> str:
     return f"{head}.{_b64(issuer.claims(sub='root'))}.{signature}"
 
 
+def _doubled(part: int) -> str:
+    """A good signature over a header or a payload that says one thing twice."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+    texts = [orjson.dumps({"alg": "ES256", "kid": "k1"}), orjson.dumps(issuer.claims())]
+    texts[part] = b'{"kid":"k0",' + texts[part][1:] if part == 0 else b'{"sub":"eve",' + texts[part][1:]
+    signed = b".".join(base64.urlsafe_b64encode(text).rstrip(b"=") for text in texts)
+    r, s = decode_dss_signature(issuer.private.sign(signed, ec.ECDSA(hashes.SHA256())))
+    signature = base64.urlsafe_b64encode(r.to_bytes(32, "big") + s.to_bytes(32, "big")).rstrip(b"=")
+    return (signed + b"." + signature).decode()
+
+
 NOW = int(time.time())
 OTHER = ec.generate_private_key(ec.SECP256R1())
 BAD = {
@@ -81,6 +94,8 @@ BAD = {
     "key in the header": issuer.token(key=OTHER, headers={"kid": "new", "jwk": issuer.jwks()["keys"][0]}),
     "key by URL": issuer.token(key=OTHER, headers={"kid": "new", "jku": "http://127.0.0.1/jwks"}),
     "crit": issuer.token(headers={"crit": ["exp"], "exp": 1}),
+    "a claim twice": _doubled(1),
+    "a header parameter twice": _doubled(0),
     "tampered": _tampered(),
     "cut": issuer.token()[:-4],
     "doubled": issuer.token() + "." + issuer.token(),
