@@ -2,7 +2,9 @@
 
 import base64
 import time
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import jwt
 import orjson
@@ -210,6 +212,20 @@ async def test_a_changed_key_file_is_read_again(tmp_path: Any) -> None:
     keys._looked = 0.0
     found = await Tokens(keys, "handrail-dev", "handrail").caller(later.token(), {})
     assert found.user_id == "ada"
+
+
+async def test_a_token_that_was_good_is_looked_at_again_when_its_key_or_its_time_is_over() -> None:
+    keys = FileKeys(Path("unused"), parse_keys(orjson.dumps(issuer.jwks())), _looked=float("inf"))
+    tokens, token = Tokens(keys, "handrail-dev", "handrail"), issuer.token(exp=int(time.time()) + 100)
+    for _ in range(2):
+        assert (await tokens.caller(token, {})).user_id == "ada"
+    with patch("handrail_gateway.identity.tokens.time.time", lambda: 2.0**40), patch("jwt.decode") as looked_at:
+        looked_at.side_effect = jwt.ExpiredSignatureError
+        with pytest.raises(Problem):
+            await tokens.caller(token, {})
+    keys._keys = parse_keys(orjson.dumps(Issuer().jwks()))
+    with pytest.raises(Problem):
+        await tokens.caller(token, {})
 
 
 def test_without_a_key_file_the_gateway_does_not_start(tmp_path: Any) -> None:

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
@@ -18,6 +20,7 @@ from handrail_gateway.problems import Problem, forbidden
 ALGORITHMS = ("ES256", "RS256")
 LEEWAY_SECONDS = 60
 MAX_TOKEN_BYTES = 8 * 1024
+MOST_VERIFIED = 1000
 
 Headers = Mapping[str, list[str]]
 """By lower-case name, with every value that was sent."""
@@ -33,6 +36,8 @@ class Tokens:
     audience: str
     roles_claim: tuple[str, ...] = ("roles",)
     default_role: str = "viewer"
+    _verified: "OrderedDict[str, tuple[jwt.PyJWK, dict[str, Any]]]" = field(default_factory=OrderedDict)
+    """Tokens that were found good, with the key that they were good for: to verify a signature is most of a request's cost."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Tokens":
@@ -71,6 +76,18 @@ class Tokens:
     async def _claims(self, token: str) -> dict[str, Any]:
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthenticated("too_long", f"The token is longer than {MAX_TOKEN_BYTES} bytes.", "invalid_request")
+        if token in self._verified:
+            key, claims = self._verified[token]
+            if time.time() < claims["exp"] + LEEWAY_SECONDS and await self.keys.get(key.key_id or "") is key:
+                return claims
+            self._verified.pop(token, None)
+        key, claims = await self._verify(token)
+        self._verified[token] = key, claims
+        if len(self._verified) > MOST_VERIFIED:
+            self._verified.popitem(last=False)
+        return claims
+
+    async def _verify(self, token: str) -> tuple[jwt.PyJWK, dict[str, Any]]:
         try:
             header = jwt.get_unverified_header(token)
             if "crit" in header:
@@ -94,7 +111,7 @@ class Tokens:
             raise Unauthenticated("expired", "The token has expired; get a new one.") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise Unauthenticated("invalid", f"The token is not valid here: {error}") from None
-        return claims
+        return key, claims
 
 
 def _refuse_doubles(part: str) -> None:
