@@ -76,6 +76,16 @@ def test_a_route_that_nobody_thought_of_keeps_the_gateway_from_starting(guarded:
         check(app)
 
 
+def test_a_socket_that_nobody_thought_of_does_so_too() -> None:
+    app = FastAPI()
+
+    @app.websocket("/everything")
+    async def forgotten() -> None: ...
+
+    with pytest.raises(LookupError, match="WS /everything"):
+        check(app)
+
+
 def test_nothing_changes_anything_for_somebody_who_may_only_read() -> None:
     reads = {rule for rule, needed in RULES.items() if needed is Permission.READ}
     judged_inside = {

@@ -18,7 +18,12 @@ class Unauthenticated(Problem):
 
 
 def tell(problem: Problem, method: str) -> None:
-    """Counts and logs a request that was not let in. The path is left out: a mistyped one may hold a secret."""
+    """Counts and logs a request that was not let in. The path is left out: a mistyped one may hold a secret.
+
+    Limits count for themselves, and a 503 is not the caller's doing.
+    """
+    if problem.status in (429, 503):
+        return
     reason = problem.reason if isinstance(problem, Unauthenticated) else problem.code.lower()
     AUTH_FAILURES.labels(reason).inc()
     log.info("not_let_in", method=method, status=problem.status, reason=reason)
