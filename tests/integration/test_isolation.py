@@ -148,6 +148,7 @@ NOT_SHOWN = {
     *("approval.decided", "approval.requested", "approval.snapshots", "approval.submitted"),
     *("execution.controlled", "execution.snapshots", "workflow.completed"),
     *("suggestion.revision_requested", "suggestion_created"),
+    *("reviewer.defined", "reviews", "notification.requested", "notification.delivered"),
 }
 """Topics between services: what becomes of them is in the journals above."""
 

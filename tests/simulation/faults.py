@@ -6,13 +6,14 @@ from typing import Any
 from unittest.mock import patch
 
 from handrail_agent_runner import conversation
-from handrail_approvals import core as approvals
+from handrail_approvals import decide as approvals
+from handrail_approvals.rights import why_not
 from handrail_contracts.steps import AgentAdvanced, Turn, advanced
 from handrail_scheduler import allowances, budgets, decide, suggestions
 
 from simulation.world import Fault
 
-_decided, _ended_by, _why_not = suggestions.decided, allowances._ended_by, approvals._why_not
+_decided, _ended_by, _why_not = suggestions.decided, allowances._ended_by, why_not
 
 
 def _in_any_phase(decision: Any, message: Any) -> None:
@@ -47,7 +48,7 @@ _PLANTED: dict[Fault, tuple[tuple[Any, str, Any], ...]] = {
     Fault.CONVERSATION_FORKS: ((decide, "advanced", _forks), (conversation, "advanced", _forks)),
     Fault.NOT_RETURNED_ON_CANCEL: ((allowances, "_ended_by", _not_by_cancelling),),
     Fault.RESERVED_IS_LEFT: ((budgets, "_left", _left),),
-    Fault.ANY_REVISION: ((approvals, "_why_not", _of_any_revision),),
+    Fault.ANY_REVISION: ((approvals, "why_not", _of_any_revision),),
 }
 
 

@@ -5,7 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field
 
 from handrail_contracts.envelope import JsonObject, Model
+from handrail_contracts.gates import GateRules, Origin
 from handrail_contracts.journal import Record
+from handrail_contracts.notifications import NoticeKind
+from handrail_contracts.reviewers import PoolLookedAgain, ReviewEnded, ReviewerSet, ReviewGiven, ReviewQueued
 
 
 class ApprovalEvent(Model):
@@ -36,11 +39,15 @@ class ApprovalOpened(ApprovalEvent):
     show: Any = None
     deadline: AwareDatetime | None = None
     suggestion: Suggested | None = None
+    rules: GateRules | None = None
+    digest: str = Field("", description="of what people are shown")
+    opened_at: AwareDatetime | None = Field(None, description="where rules count from it")
 
 
 class SuggestionRevised(ApprovalEvent):
     type: Literal["suggestion.revised"] = "suggestion.revised"
     suggestion: Suggested
+    digest: str = ""
 
 
 class ApprovalCommented(ApprovalEvent):
@@ -52,6 +59,58 @@ class ApprovalCommented(ApprovalEvent):
     text: str
     author_type: Literal["human", "agent"] = "human"
     revises: int | None = None
+    mentions: tuple[str, ...] = ()
+
+
+class ApprovalHanded(ApprovalEvent):
+    """Other people are asked from now on: `approvers` may decide, of them only the `assignee` if there is one.
+
+    `asks` is the question to the reviewers' pool that is open from now on, `frees` the one that is given back; 0: none.
+    """
+
+    type: Literal["approval.handed"] = "approval.handed"
+    action: Literal["assigned", "claimed", "released", "delegated", "escalated"]
+    approvers: tuple[str, ...] = ()
+    assignee: str = ""
+    by: str = ""
+    to: str = ""
+    comment: str = ""
+    request_id: str = ""
+    level: int = 0
+    asks: int = 0
+    frees: int = 0
+    origin: Origin | None = None
+
+
+class ApprovalReminded(ApprovalEvent):
+    type: Literal["approval.reminded"] = "approval.reminded"
+    number: int
+
+
+class ApprovalVoted(ApprovalEvent):
+    """A decision that counts: whose, on whose behalf, from where, and on what (`digest`)."""
+
+    type: Literal["approval.voted"] = "approval.voted"
+    submission_id: str
+    by: str
+    on_behalf_of: str = ""
+    decision: Literal["approved", "rejected"]
+    comment: str = ""
+    digest: str = ""
+    origin: Origin | None = None
+
+
+class ApprovalNotified(ApprovalEvent):
+    """What became of telling somebody of the gate."""
+
+    type: Literal["approval.notified"] = "approval.notified"
+    notification_id: str
+    kind: NoticeKind
+    to: tuple[str, ...] = ()
+    callback: str = ""
+    status: Literal["delivered", "skipped", "failed"]
+    attempts: int = 0
+    reason: str = ""
 
 
 class ApprovalRefused(ApprovalEvent):
@@ -64,7 +123,7 @@ class ApprovalRefused(ApprovalEvent):
 
 
 class ApprovalClosed(ApprovalEvent):
-    """The effective decision: the first that was journaled."""
+    """How the gate ended: by the vote that settled it (`submission_id`), by policy, by its deadline, or withdrawn."""
 
     type: Literal["approval.closed"] = "approval.closed"
     decision: Literal["approved", "rejected", "expired", "withdrawn"]
@@ -76,12 +135,25 @@ class ApprovalClosed(ApprovalEvent):
 
 
 AnyApprovalEvent = Annotated[
-    ApprovalOpened | SuggestionRevised | ApprovalCommented | ApprovalRefused | ApprovalClosed,
+    ApprovalOpened
+    | SuggestionRevised
+    | ApprovalCommented
+    | ApprovalHanded
+    | ApprovalReminded
+    | ApprovalVoted
+    | ApprovalNotified
+    | ApprovalRefused
+    | ApprovalClosed
+    | ReviewerSet
+    | ReviewQueued
+    | ReviewGiven
+    | ReviewEnded
+    | PoolLookedAgain,
     Field(discriminator="type"),
 ]
 
 
 class ApprovalRecord(Record):
-    """One journal record: everything that one input made of the gates of one execution."""
+    """One journal record: everything that one input made of the gates of one execution, or of a pool of reviewers."""
 
     events: tuple[AnyApprovalEvent, ...] = ()

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field
 
 from handrail_contracts.envelope import ExecutionMessage, Identifier, JsonObject, Model
+from handrail_contracts.gates import GateRules, Origin
 
 Decision = Literal["approved", "rejected"]
 
@@ -20,6 +21,7 @@ class ApprovalRequested(ExecutionMessage):
     message: str = ""
     show: Any = None
     deadline: AwareDatetime | None = None
+    rules: GateRules | None = None
 
 
 class ApprovalWithdrawn(ExecutionMessage):
@@ -32,9 +34,10 @@ class ApprovalWithdrawn(ExecutionMessage):
 
 
 class ApprovalSubmitted(ExecutionMessage):
-    """A person's decision. The first one that approvals journals is the one that counts; `user_id` says who.
+    """A person's decision. Of two that exclude each other the one that approvals journals first counts; `user_id` says who.
 
-    On a suggestion it may name the `revision` that the person has seen, and correct the suggested `data`.
+    `digest` is of what the person has seen: what is shown otherwise by now is not decided on. On a suggestion the decision
+    may name the `revision`, and correct the suggested `data`. `on_behalf_of` is the approver whose substitute has decided.
     """
 
     event_type: Literal["approval.submitted"] = "approval.submitted"
@@ -44,6 +47,21 @@ class ApprovalSubmitted(ExecutionMessage):
     comment: str = Field("", max_length=10_000)
     revision: int | None = Field(None, ge=1)
     data: JsonObject | None = None
+    digest: str = Field("", max_length=64)
+    on_behalf_of: str = Field("", max_length=320)
+    origin: Origin | None = None
+
+
+class ApprovalDirected(ExecutionMessage):
+    """Somebody takes a gate for themselves, gives it back, or passes it on to another (`to`)."""
+
+    event_type: Literal["approval.directed"] = "approval.directed"
+    schema_version: Literal[1] = 1
+    approval_id: Identifier
+    action: Literal["claim", "release", "delegate"]
+    to: str = Field("", max_length=320)
+    comment: str = Field("", max_length=10_000)
+    origin: Origin | None = None
 
 
 class ApprovalDecided(ExecutionMessage):
@@ -104,6 +122,7 @@ class SuggestionCreated(ExecutionMessage):
     message: str = ""
     deadline: AwareDatetime | None = None
     auto_approve_above: float | None = None
+    rules: GateRules | None = None
     revisable: bool = Field(True, description="whether there is somebody who can be asked for another one")
 
 

@@ -16,7 +16,9 @@ from handrail_contracts import (
     control,
     execution_events,
     identity,
+    notifications,
     platform,
+    reviewers,
     runners,
     steps,
     triggers,
@@ -42,6 +44,8 @@ _MODULES = (
     platform,
     runners,
     identity,
+    reviewers,
+    notifications,
 )
 MAX_RECORD_BYTES = 1_000_000
 """What a record may weigh with its key and headers: below `max.message.bytes`, so that the broker never refuses one."""

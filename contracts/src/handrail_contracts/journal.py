@@ -7,6 +7,7 @@ its sequence number in it; every command names its owner and epoch. The rules ar
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import IntEnum
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import AwareDatetime
@@ -19,7 +20,10 @@ Headers = Iterable[tuple[str, bytes]]
 JOURNAL_HEADER = "hr-journal"
 COMMAND_HEADER = "hr-command"
 FENCE_HEADER = "hr-fence"
+CHAIN_HEADER = "hr-chain"
 NO_EPOCH = -1
+GENESIS = "0" * 64
+"""What the first link of a chain follows."""
 
 
 class Source(Model):
@@ -55,6 +59,21 @@ class Verdict(IntEnum):
 
 def record_header(epoch: int, seq: int) -> tuple[str, bytes]:
     return (JOURNAL_HEADER, b"record/%d/%d" % (epoch, seq))
+
+
+def chain_header(before: str) -> tuple[str, bytes]:
+    """On each record of a journal that is chained: the link of the accepted record before it, or `GENESIS`."""
+    return (CHAIN_HEADER, before.encode())
+
+
+def link(before: str, value: bytes | None) -> str:
+    """A record's link: SHA-256 of the link before it and its bytes, so that nothing before it can be changed unseen."""
+    return sha256(before.encode() + (value or b"")).hexdigest()
+
+
+def chain_of(headers: Headers) -> str | None:
+    """The link that the record says it follows; None of one that is not chained."""
+    return next(((value or b"").decode("latin-1") for name, value in headers if name == CHAIN_HEADER), None)
 
 
 def claim_header(fenced: int, nonce: str) -> tuple[str, bytes]:

@@ -41,6 +41,7 @@ class SnapshotChunk(Model):
     checksum: str
     entries: tuple[str, ...] = Field((), description="base64 of one packed state each")
     ended: str = Field("", description="base64 of the digests of ids that ended lately, in order; first chunk only")
+    chain: str = Field("", description="of a chained journal: the link of its last accepted record")
 
 
 class DeadLetter(Message):

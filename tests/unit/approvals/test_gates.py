@@ -43,7 +43,7 @@ def decisions(story: Gatekeeper) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("decision", ["approved", "rejected"])
 def test_a_person_decides(decision: str) -> None:
     story = opened()
-    assert submit(story, "bob", decision, comment="fine") == ["approval.closed"]
+    assert submit(story, "bob", decision, comment="fine") == ["approval.voted", "approval.closed"]
     assert decisions(story) == [(decision, "bob")]
 
 
@@ -58,13 +58,13 @@ def test_only_approvers_decide_and_a_refusal_is_on_record() -> None:
     story = opened(approvers=("bob",))
     assert submit(story, "eve") == ["approval.refused"]
     assert "eve is not among the approvers" in story.events[-1]["reason"]
-    assert submit(story, "bob") == ["approval.closed"]
+    assert submit(story, "bob") == ["approval.voted", "approval.closed"]
 
 
 def test_nobody_fills_the_journal_with_refusals() -> None:
     story = opened(approvers=("bob",))
     assert sum(len(submit(story, "eve")) for _ in range(200)) == 100
-    assert submit(story, "bob") == ["approval.closed"]
+    assert submit(story, "bob") == ["approval.voted", "approval.closed"]
 
 
 def test_another_tenant_is_refused_with_a_reason() -> None:

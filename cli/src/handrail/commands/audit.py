@@ -1,10 +1,12 @@
 """`handrail audit`."""
 
 import asyncio
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from aiokafka import TopicPartition
@@ -21,6 +23,7 @@ from handrail_scheduler.liveness import stuck, wakes
 from handrail_scheduler.schedules import Schedule
 from handrail_scheduler.state import Execution
 
+from handrail.chains import read_chains
 from handrail.commands.dlq import brokers_of, run_client
 from handrail.commands.up import DataDir, fail
 
@@ -59,6 +62,34 @@ def liveness(data_dir: DataDir = None) -> None:
     if found.stuck:
         raise fail(f"{len(found.stuck)} executions are stuck:\n  " + "\n  ".join(found.stuck[:50]))
     typer.echo("every open execution has a wake source or a named blocker")
+
+
+@app.command()
+def verify(
+    data_dir: DataDir = None,
+    heads: Annotated[
+        Path | None, typer.Option(help="Links that were kept elsewhere: each has to be in the chain.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the newest links here, to be kept elsewhere.")] = None,
+) -> None:
+    """Read the journal of approvals, and show that no decision in it was changed, removed or put in between.
+
+    Each record follows from all before it; the exit code is 1 where one does not. Who can write to the broker could write a
+    whole new chain: keep the newest links elsewhere now and then (--save), and verify against them (--heads).
+
+    Example: handrail audit verify --save links.json
+    """
+    settings = Settings().model_copy(update={"brokers": brokers_of(data_dir)})
+    kept = json.loads(heads.read_text()) if heads is not None else []
+    chains = run_client(read_chains(settings, kept))
+    problems = [problem for chain in chains for problem in chain.problems]
+    typer.echo(f"{sum(chain.records for chain in chains):,} records in {len(chains)} partitions")
+    if problems:
+        raise fail(f"{len(problems)} links do not hold:\n  " + "\n  ".join(problems[:50]))
+    typer.echo("every record follows from all before it" + (f"; {len(kept)} kept links are among them" if kept else ""))
+    if save is not None:
+        save.write_text(json.dumps([chain.head for chain in chains if chain.records], indent=2))
+        typer.echo(f"the newest links are in {save}")
 
 
 async def _audit(settings: Settings) -> Findings:

@@ -244,8 +244,8 @@ def references_of(node: Node) -> Iterable[Path]:
         case LoopParameters(body=body, over=over, until=until):
             own = frozenset[Path]().union(*(each.references for each in (over, until) if each is not None))
             return own | _from_outside(body)
-        case ApprovalParameters(message=message, show=show):
-            return message.references | show.references
+        case ApprovalParameters(message=message, show=show, rules=rules):
+            return message.references | show.references | (frozenset() if rules is None else rules.references)
         case _:
             return ()
 

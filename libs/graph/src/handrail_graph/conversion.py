@@ -160,7 +160,7 @@ def _more_parameters(parameters: Parameters) -> dict[str, Any]:
             limit = {} if gate.timeout_seconds is None else {"timeout_seconds": gate.timeout_seconds}
             return {
                 "approvers": list(gate.approvers), "message": gate.message.value, "show": gate.show.value, **limit,
-                "on_timeout": gate.on_timeout, "on_reject": gate.on_reject,
+                "on_timeout": gate.on_timeout, "on_reject": gate.on_reject, **({} if gate.rules is None else gate.rules.value),
             }  # fmt: skip
         case _:
             raise AssertionError(f"no way to write down {type(parameters).__name__}")

@@ -169,7 +169,10 @@ class TransformParameters:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalParameters:
-    """`on_timeout`: fail, reject or approve. `on_reject`: fail, or continue with the decision as output."""
+    """`on_timeout`: fail, reject or approve. `on_reject`: fail, or continue with the decision as output.
+
+    `rules` become the contracts' `GateRules`.
+    """
 
     approvers: tuple[str, ...]
     message: Template
@@ -177,6 +180,7 @@ class ApprovalParameters:
     timeout_seconds: float | None
     on_timeout: str = "fail"
     on_reject: str = "fail"
+    rules: Template | None = None
 
 
 Parameters = (

@@ -7,6 +7,8 @@ from typing import Any
 from handrail_contracts.triggers import Timetable
 from pydantic import ValidationError
 
+from handrail_graph.gates import FIELDS as GATE_RULES
+from handrail_graph.gates import read_rules, rules_template
 from handrail_graph.graph import (
     AgentParameters,
     ApiCallParameters,
@@ -244,13 +246,15 @@ def _transform(raw: dict[str, Any], path: str, problems: Problems) -> Parameters
 def _approval(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
     timeout = problems.deadline(raw, path)
     message = problems.text(raw, "message", path, most=10_000)
+    approvers = problems.texts(raw, "approvers", path)
     return ApprovalParameters(
-        problems.texts(raw, "approvers", path),
+        approvers,
         problems.expression(compile_template, message, f"{path}message", ""),
         problems.expression(compile_template, raw.get("show", PREVIOUS), f"{path}show", PREVIOUS),
         timeout,
         problems.choice(raw, "on_timeout", path, ("fail", "reject", "approve")),
         problems.choice(raw, "on_reject", path, ("fail", "continue")),
+        rules_template(read_rules(raw, approvers, path, problems)),
     )
 
 
@@ -271,6 +275,7 @@ READERS: Mapping[StepType, Reader] = {
     StepType.DELAY: Reader(("seconds", "minutes", "hours", "delay_seconds", "duration_seconds"), _delay),
     StepType.DATA_TRANSFORM: Reader(("output", "mapping", "expression"), _transform),
     StepType.HUMAN_APPROVAL: Reader(
-        ("approvers", "message", "show", "timeout_hours", "timeout_seconds", "on_timeout", "on_reject"), _approval
+        ("approvers", "message", "show", "timeout_hours", "timeout_seconds", "on_timeout", "on_reject", *GATE_RULES),
+        _approval,
     ),
 }

@@ -62,9 +62,46 @@ _GATE: Schema = {
     "on_timeout": _choice("At the deadline", "fail", "reject"),
     "on_reject": _choice("If rejected", "fail", "continue"),
 }
+_PEOPLE: Schema = {"type": "array", "items": {"type": "string"}, "default": []}
+_RULES: Schema = {
+    "require": {
+        "title": "Who has to approve",
+        "anyOf": [{"enum": ["any", "all", "in_order"]}, {"type": "integer", "minimum": 1, "maximum": 100}],
+        "default": "any",
+    },
+    "priority": {"title": "Priority", "enum": ["low", "medium", "high", "urgent"], "default": "medium"},
+    "assign": {"type": "boolean", "title": "Assign a reviewer", "default": False},
+    "specialties": {**_PEOPLE, "title": "Who knows about"},
+    "four_eyes": {"type": "boolean", "title": "Not by whoever started it", "default": False},
+    "remind_after_hours": {"type": "array", "title": "Remind after hours", "items": {"type": "number"}, "default": []},
+    "remind_after_seconds": {"type": "array", "title": "Or seconds", "items": {"type": "number"}, "default": []},
+    "escalation": {
+        "type": "array",
+        "title": "Who is asked instead",
+        "items": _object(
+            {
+                "after_hours": _number("After hours", minimum=0),
+                "after_seconds": _number("Or seconds", minimum=0),
+                "approvers": {**_PEOPLE, "title": "People"},
+                "specialties": {**_PEOPLE, "title": "Or reviewers who know about"},
+            }
+        ),
+        "default": [],
+    },
+    "attachments": {
+        "type": "array",
+        "title": "What belongs to it",
+        "items": _object({"name": _text("Name"), "url": _text("Address")}, "name", "url")
+        | {"additionalProperties": True},
+        "default": [],
+    },
+    "notify": {"type": "boolean", "title": "Tell them by e-mail"},
+    "callback": _text("Webhook to call once it is decided", maxLength=4096),
+}
 _SUGGESTION = _object(
     {
         **_GATE,
+        **_RULES,
         "actions": {"type": "object", "title": "Actions that it may suggest", "additionalProperties": _ACTION},
         "auto_approve": {
             "type": "object",
@@ -117,7 +154,7 @@ PARAMETERS: Mapping[StepType, Schema] = {
             "ask_first": {
                 "title": "A person has to allow it",
                 "default": False,
-                "anyOf": [{"type": "boolean"}, _object(_GATE)],
+                "anyOf": [{"type": "boolean"}, _object(_GATE | _RULES)],
             },
         },
         anyOf=[{"required": ["tool"]}, {"required": ["tool_name"]}],
@@ -205,6 +242,7 @@ PARAMETERS: Mapping[StepType, Schema] = {
             "timeout_seconds": _number("Or seconds", minimum=0),
             "on_timeout": _choice("At the deadline", "fail", "reject", "approve"),
             "on_reject": _choice("If rejected", "fail", "continue"),
+            **_RULES,
         }
     ),
     StepType.SIGNAL: _object(

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from handrail_graph.gates import FIELDS as GATE_RULES
+from handrail_graph.gates import Rules, read_rules
 from handrail_graph.problems import Problems, closest, shown
 
 ACTIONS = ("email", "webhook", "tool", "none")
-GATE_FIELDS = ("approvers", "message", "timeout_hours", "timeout_seconds", "on_timeout", "on_reject")
+GATE_FIELDS = ("approvers", "message", "timeout_hours", "timeout_seconds", "on_timeout", "on_reject", *GATE_RULES)
 FIELDS = (*GATE_FIELDS, "actions", "auto_approve", "max_revisions")
 
 
@@ -36,6 +38,7 @@ class SuggestionRules:
     auto_approve: Mapping[str, float] = field(default_factory=dict)
     max_revisions: int = 20
     said: Any = True
+    rules: Rules | None = None
 
 
 def read_suggestion(
@@ -54,8 +57,9 @@ def read_suggestion(
     timeout = problems.deadline(raw, inside)
     actions = _actions(raw, inside, problems)
     most = problems.number(raw, "max_revisions", inside, least=0, most=1000, whole=True)
+    approvers = problems.texts(raw, "approvers", inside)
     return SuggestionRules(
-        problems.texts(raw, "approvers", inside),
+        approvers,
         problems.text(raw, "message", inside, most=10_000),
         timeout,
         problems.choice(raw, "on_timeout", inside, ("fail", "reject")),
@@ -64,6 +68,7 @@ def read_suggestion(
         _auto_approve(raw, actions, inside, problems),
         20 if most is None else int(most),
         dict(raw),
+        read_rules(raw, approvers, inside, problems, expressions=False),
     )
 
 

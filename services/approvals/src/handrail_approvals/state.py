@@ -1,18 +1,26 @@
 """The open gates of one execution."""
 
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import orjson
+from handrail_contracts.envelope import JsonObject
+from handrail_contracts.gates import GateRules
+
+REMIND, ESCALATE = "#remind/", "#escalate/"
+"""Timers of a gate beside its deadline, whose token is the gate's id alone."""
 
 
 @dataclass(slots=True)
 class Gate:
     """A gate that waits for people. Times are seconds since the epoch.
 
-    Of a suggestion, `revision` is the one that people see; `revising` while its agent works on the next one, and
-    `unheard` are comments that came meanwhile.
+    `approvers` may decide, or anybody if there are none; of them only the `assignee`, if there is one. `votes` are the
+    decisions that count so far, with their submissions, by approver. `asking` is the question to the pool of reviewers that
+    is open, of `asks` so far; `passed` are reviewers who gave the gate back. `level` counts the escalations.
+    Of a suggestion, `revision` is the one that people see; `revising` while its agent works on the next one, and `unheard`
+    are comments that came meanwhile.
     """
 
     step_id: str
@@ -27,9 +35,24 @@ class Gate:
     revisable: bool = True
     revising: bool = False
     unheard: list[str] = field(default_factory=list)
+    rules: JsonObject = field(default_factory=dict)
+    opened_at: float = 0.0
+    title: str = ""
+    digest: str = ""
+    assignee: str = ""
+    votes: dict[str, list[str]] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    asks: int = 0
+    asking: int = 0
+    passed: list[str] = field(default_factory=list)
+    level: int = 0
 
-    def may_decide(self, user_id: str) -> bool:
-        return not self.approvers or user_id in self.approvers
+    @property
+    def terms(self) -> GateRules:
+        return GateRules.model_validate(self.rules) if self.rules else _PLAIN
+
+
+_PLAIN = GateRules()
 
 
 @dataclass(slots=True)
@@ -45,9 +68,7 @@ class Gates:
     last_closed: Gate | None = None
 
     def pack(self) -> bytes:
-        raw = asdict(self)
-        del raw["last_closed"]
-        return zlib.compress(orjson.dumps(raw), 1)
+        return zlib.compress(orjson.dumps(asdict(replace(self, last_closed=None))), 1)
 
     @staticmethod
     def unpack(data: bytes) -> "Gates":

@@ -10,7 +10,7 @@ import structlog
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from handrail_contracts import topics
-from handrail_contracts.journal import JournalFilter, Verdict
+from handrail_contracts.journal import JournalFilter, Verdict, chain_of, link
 from handrail_runtime.errors import JournalRegressed
 from handrail_runtime.reader import Reader
 
@@ -36,6 +36,12 @@ GATHER_SECONDS = 0.01
 
 Record = ConsumerRecord[Any, Any]
 Reject = Callable[[Record, Unreadable], Awaitable[None]]
+
+
+def _link_of(record: Record) -> str:
+    """The record's own link, if its journal is chained."""
+    before = chain_of(record.headers)
+    return "" if before is None else link(before, record.value)
 
 
 def places_of(partitions: Iterable[int]) -> list[Place]:
@@ -118,7 +124,7 @@ class Feed:
             if record.value is None and topic in COMPACTED:
                 continue
             try:
-                batch.add(topic, partition, record.offset, record.value)
+                batch.add(topic, partition, record.offset, record.value, _link_of(record) if journal else "")
             except Unreadable as error:
                 await self._reject(record, error)
         self.events += len(records)

@@ -8,7 +8,6 @@ hold is found here all the same, so that merging never hides it; such a record r
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -23,6 +22,7 @@ from handrail_contracts.triggers import SCHEDULE_PREFIX, ScheduleDefined
 from handrail_contracts.workflows import RolloutSet, WorkflowDefined, WorkflowStarted
 
 from handrail_projector.agent_facts import Work, told_of_agents
+from handrail_projector.approval_facts import Approvals
 from handrail_projector.budget_facts import key_of, row_of
 from handrail_projector.columns import (
     NUL,
@@ -30,9 +30,7 @@ from handrail_projector.columns import (
     Unreadable,
     as_count,
     as_foreign_json,
-    as_json,
     as_moment,
-    as_optional_time,
     as_text,
     as_time,
     source_of,
@@ -57,10 +55,7 @@ class Batch:
     executions: dict[str, tuple[ExecutionRow | None, ExecutionChange]] = field(default_factory=dict)
     steps: dict[tuple[str, str], tuple[StepRow | None, StepChange]] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
-    opened: dict[str, Row] = field(default_factory=dict)
-    revised: dict[str, Row] = field(default_factory=dict)
-    closed: dict[str, Row] = field(default_factory=dict)
-    approval_history: list[Row] = field(default_factory=list)
+    approvals: Approvals = field(default_factory=Approvals)
     versions: dict[tuple[str, int], Row] = field(default_factory=dict)
     agents: dict[str, Row | None] = field(default_factory=dict)
     """None: removed."""
@@ -77,13 +72,13 @@ class Batch:
     keys: dict[str, Row] = field(default_factory=dict)
     key_uses: dict[str, Row] = field(default_factory=dict)
 
-    def add(self, topic: str, partition: int, offset: int, value: bytes | None) -> None:
+    def add(self, topic: str, partition: int, offset: int, value: bytes | None, chain: str = "") -> None:
         """Takes one record in, in the order of its partition. Raises `Unreadable` and then has changed nothing."""
         try:
             if topic == topics.EXECUTION_EVENTS:
                 self._add_execution(partition, offset, value or b"")
             elif topic == topics.APPROVAL_EVENTS:
-                self._add_approval(partition, offset, value or b"")
+                self._add_approval(partition, offset, value or b"", chain)
             else:
                 _MESSAGES[topic](self, decode(topic, storable(value)))
         except DecodeError as error:
@@ -132,27 +127,9 @@ class Batch:
             else:
                 self.steps[key] = (known, change if earlier is None else _merged(earlier, change))
 
-    def _add_approval(self, partition: int, offset: int, value: bytes) -> None:
+    def _add_approval(self, partition: int, offset: int, value: bytes, chain: str) -> None:
         raw = orjson.loads(value)
-        record = without_nul(raw) if NUL in value else raw
-        at, opened, revised, closed, history = as_time(record["at"]), [], [], [], []
-        for ordinal, event in enumerate(record.get("events", ())):
-            approval_id, kind = as_text(event["approval_id"]), event["type"]
-            if kind == "approval.opened":
-                opened.append(_opened(record, event, at))
-            elif kind == "suggestion.revised":
-                revised.append(_revised(event))
-            elif kind == "approval.closed":
-                closed.append(_closed(event, at))
-            elif kind not in ("approval.commented", "approval.refused"):
-                raise KeyError(kind)
-            said = orjson.dumps(raw["events"][ordinal]).decode()
-            history.append((approval_id, partition, offset, ordinal, at, said))
-        for row in opened:
-            self.opened.setdefault(row[0], row)
-        self.revised.update((row[0], row) for row in revised)
-        self.closed.update((row[0], row) for row in closed)
-        self.approval_history += history
+        self.approvals.add(without_nul(raw) if NUL in value else raw, raw, (partition, offset), chain)
 
 
 def _merged(before: Any, after: Any) -> Any:
@@ -160,37 +137,6 @@ def _merged(before: Any, after: Any) -> Any:
         if getattr(after, name) is None:
             setattr(after, name, getattr(before, name))
     return after
-
-
-# --- the journal of approvals -------------------------------------------------------------------------------------------
-
-
-def _opened(record: Any, event: Any, at: datetime) -> Row:
-    return (
-        as_text(event["approval_id"]),
-        as_text(record["execution_id"]),
-        as_text(record["workflow_id"]),
-        as_text(event["step_id"]),
-        as_text(event["user_id"]),
-        as_text(event["organization_id"]),
-        as_text(event["project_id"]),
-        [as_text(approver) for approver in event.get("approvers", ())],
-        as_text(event.get("message", "")),
-        as_json(event.get("show")),
-        as_optional_time(event.get("deadline")),
-        at,
-        as_json(event.get("suggestion")),
-    )
-
-
-def _revised(event: Any) -> Row:
-    suggestion = event["suggestion"]
-    return (as_text(event["approval_id"]), as_json(suggestion), as_json(suggestion["suggested_data"]))
-
-
-def _closed(event: Any, at: datetime) -> Row:
-    said = [as_text(event.get(name, "")) for name in ("submission_id", "by", "comment")]
-    return (as_text(event["approval_id"]), as_text(event["decision"]), *said, at, as_json(event.get("data")))
 
 
 # --- messages of one row ------------------------------------------------------------------------------------------------

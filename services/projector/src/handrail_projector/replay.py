@@ -19,6 +19,8 @@ TABLES = (
     "execution_history",
     "approvals",
     "approval_history",
+    "reviewers",
+    "review_questions",
     "agents",
     "agent_work",
     "agent_figures",

@@ -8,11 +8,14 @@ import asyncpg
 from handrail_contracts.journal import JournalFilter
 
 from handrail_projector.agent_facts import Work
+from handrail_projector.approval_facts import Approvals
 from handrail_projector.columns import Row
 from handrail_projector.projections import Batch
 from handrail_projector.statements import statement
 
 Place = tuple[str, int]
+HISTORY = ("approval_id", "partition", "offset", "ordinal", "at", "event", "chain")
+"""Of a gate; the order of the columns is the rows'."""
 
 
 class PositionMoved(Exception):
@@ -53,7 +56,7 @@ async def write(
         await _write_work(connection, batch.work)
         if batch.history:
             await connection.copy_records_to_table("execution_history", records=batch.history)
-        await _write_approvals(connection, batch)
+        await _write_approvals(connection, batch.approvals)
         await _write_tables(connection, batch)
 
 
@@ -154,15 +157,20 @@ async def _write_work(connection: asyncpg.Connection, work: Work) -> None:
             await connection.execute(statement(name), *_columns(rows, len(rows[0])))
 
 
-async def _write_approvals(connection: asyncpg.Connection, batch: Batch) -> None:
-    if batch.opened:
-        await connection.executemany(statement("approvals_opened"), batch.opened.values())
-    if batch.revised:
-        await connection.executemany(statement("approvals_revised"), batch.revised.values())
-    if batch.closed:
-        await connection.executemany(statement("approvals_closed"), batch.closed.values())
-    if batch.approval_history:
-        await connection.copy_records_to_table("approval_history", records=batch.approval_history)
+async def _write_approvals(connection: asyncpg.Connection, told: Approvals) -> None:
+    """In the order in which things can happen to a gate."""
+    for name, rows in (
+        ("approvals_opened", told.opened),
+        ("approvals_revised", told.revised),
+        ("approvals_handed", told.handed),
+        ("approvals_closed", told.closed),
+        ("reviewers", told.reviewers),
+        ("review_questions", told.questions),
+    ):
+        if rows:
+            await connection.executemany(statement(name), rows.values())
+    if told.history:
+        await connection.copy_records_to_table("approval_history", records=told.history, columns=HISTORY)
 
 
 async def _write_tables(connection: asyncpg.Connection, batch: Batch) -> None:

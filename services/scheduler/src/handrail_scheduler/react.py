@@ -184,6 +184,7 @@ def _approval(node: Node, state: Execution, step: Step) -> Outgoing:
         message=step.input["message"],
         show=step.input.get("show"),
         deadline=None if step.deadline is None else utc(step.deadline),
+        rules=step.input.get("rules"),
     )
     return Outgoing(Kind.REQUEST, topics.APPROVAL_REQUESTED, state.execution_id, message)
 
@@ -235,6 +236,7 @@ def _suggestion(node: Node, state: Execution, event: SuggestionMade, record: Rec
         approvers=rules.approvers,
         message=rules.message,
         revisable=node.type is StepType.AGENT_EXECUTION and event.revision <= rules.max_revisions,
+        rules=rules.rules,
     )
     return Outgoing(Kind.FACT, topics.SUGGESTION_CREATED, state.execution_id, message)
 

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from handrail_contracts.envelope import ErrorInfo, utc
+from handrail_contracts.codec import first_mistake
+from handrail_contracts.envelope import ErrorInfo, JsonObject, utc
 from handrail_contracts.execution_events import StepStarted
+from handrail_contracts.gates import GateRules
 from handrail_graph import (
     AgentParameters,
     ApiCallParameters,
@@ -27,6 +29,7 @@ from handrail_graph import (
     turn_of,
     user_input,
 )
+from pydantic import ValidationError
 
 from handrail_scheduler.decision import Decision
 from handrail_scheduler.ending import fail
@@ -285,7 +288,17 @@ def _begin_approval(decision: Decision, node: Node) -> None:
     parameters = node.parameters
     message, show = _rendered(decision, node, parameters.message, parameters.show)
     gate = {"approvers": list(parameters.approvers), "message": str(message), "show": show}
+    if parameters.rules is not None:
+        gate["rules"] = _rules(*_rendered(decision, node, parameters.rules))
     _open_gate(decision, node, parameters, gate)
+
+
+def _rules(given: Any) -> JsonObject:
+    try:
+        return GateRules.model_validate(given).model_dump(mode="json", exclude_defaults=True)
+    except ValidationError as error:
+        place, why = first_mistake(error)
+        raise ExpressionError(f"the gate's rules can't be used: {place}: {why}", "", None) from error
 
 
 def _open_gate(decision: Decision, node: Node, parameters: ApprovalParameters, gate: dict[str, Any]) -> None:

@@ -91,7 +91,8 @@ class Wiring:
     """Which topics a core lives on. Inputs and journal are co-partitioned. `fenced_inputs` carry others' commands.
 
     `seldom` are inputs that are fetched apart, so that a fetch for the busy ones does not look at them each time. `begins`
-    is the input that begins something new: it waits while enough goes on (docs/adr/0012).
+    is the input that begins something new: it waits while enough goes on (docs/adr/0012). With `chained` each record carries
+    the hash of all that was accepted before it (docs/adr/0025).
     """
 
     service: str
@@ -104,6 +105,7 @@ class Wiring:
     fold_version: int
     seldom: frozenset[str] = frozenset()
     begins: str | None = None
+    chained: bool = False
 
 
 class Core(Protocol[S]):

@@ -16,6 +16,7 @@ from handrail_contracts.codec import MAX_RECORD_BYTES, DecodeError, decode, enco
 from handrail_contracts.envelope import utc
 from handrail_contracts.ids import partition_of
 from handrail_contracts.journal import (
+    GENESIS,
     NO_EPOCH,
     Fences,
     Headers,
@@ -24,7 +25,9 @@ from handrail_contracts.journal import (
     Source,
     Stamp,
     Verdict,
+    chain_header,
     claim_header,
+    link,
     record_header,
 )
 
@@ -116,6 +119,7 @@ class PartitionMachine(Generic[S]):
         self.has_history = False
         self.acknowledged_offset = -1
         self.epoch = NO_EPOCH
+        self.chain = GENESIS
         self.states: dict[str, S | bytes] = {}
         self.ended = EndedIds()
         self.facts_waiting = 0
@@ -145,6 +149,8 @@ class PartitionMachine(Generic[S]):
         self.next_offset = offset + 1
         if verdict is Verdict.ACCEPTED:
             self.has_history = True
+            if self.core.wiring.chained:
+                self.chain = link(self.chain, value)
             self._apply(offset, decode(self.core.wiring.journal, value))
         return verdict
 
@@ -210,8 +216,10 @@ class PartitionMachine(Generic[S]):
         acknowledged: int,
         positions: dict[str, int],
         beyond: dict[str, set[int]],
+        chain: str = "",
     ) -> None:
         """Begins after a snapshot that is true up to and including `offset`."""
+        self.chain = chain or GENESIS
         self.filter, self.has_history = JournalFilter(epoch, next_seq), True
         self.next_offset, self.acknowledged_offset = offset + 1, acknowledged
         self.positions.update(positions)
@@ -358,7 +366,11 @@ class PartitionMachine(Generic[S]):
             raise TooLarge(f"{key}: {len(value)} bytes")
         seq = self._next_seq
         self._next_seq += 1
-        self._appends.append(Append(seq, key.encode(), value, [record_header(self.epoch, seq)]))
+        headers = [record_header(self.epoch, seq)]
+        if self.core.wiring.chained:
+            headers.append(chain_header(self.chain))
+            self.chain = link(self.chain, value)
+        self._appends.append(Append(seq, key.encode(), value, headers))
         pending = _Pending(seq, commands, facts)
         self.facts_waiting += len(facts)
         self._unacknowledged.append(pending)

@@ -47,6 +47,7 @@ def take(machine: PartitionMachine[S]) -> list[SnapshotChunk]:
             checksum=checksum,
             entries=tuple(group),
             ended=ended if number == 0 else "",
+            chain=machine.chain if machine.core.wiring.chained else "",
         )
         for number, group in enumerate(groups)
     ]
@@ -121,6 +122,7 @@ def restore(machine: PartitionMachine[S], parts: list[SnapshotChunk]) -> None:
             topic: {offset for first, last in ranges for offset in range(first, last + 1)}
             for topic, ranges in head.beyond.items()
         },
+        chain=head.chain,
     )
     for part in parts:
         for entry in part.entries:

@@ -1,1 +1,1 @@
-UPDATE approvals SET suggestion = $2, show = $3 WHERE approval_id = $1
+UPDATE approvals SET suggestion = $2, show = $3, digest = $4 WHERE approval_id = $1
