@@ -114,6 +114,7 @@ BAD = {
     "part of iss": issuer.token(iss="handrail-de"),
     "no sub": issuer.token(sub=None),
     "empty sub": issuer.token(sub=""),
+    "sub of an API key": issuer.token(sub="key:9c1e5a7b3d2f4860"),
     "not yet": issuer.token(nbf=NOW + 3600),
     "from the future": issuer.token(iat=NOW + 3600),
     "huge": issuer.token(padding="x" * 20_000),

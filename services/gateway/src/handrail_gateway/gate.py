@@ -46,7 +46,7 @@ class Gate:
             caller = scope[CALLER] = await self.authenticator.caller(scope)
             headers = self.authenticator.limits.take(caller)
         except Problem as problem:
-            tell(problem, scope["method"])
+            tell(problem, scope.get("method", "WS"))
             await problem.response(scope["path"])(scope, receive, send)
             return
         if caller.key_id is not None:
@@ -65,18 +65,18 @@ def _with(headers: Headers, send: Send) -> Send:
 
 def _until(ended: asyncio.Event, receive: Receive) -> Receive:
     """Once the body is there, a caller whose key has ended is as one who has left: streams end."""
-    whole = False
+    whole, gone = False, {"type": "http.disconnect"}
 
     async def received() -> Message:
         nonlocal whole
         if not whole:
             message = await receive()
-            whole = message["type"] == "http.request" and not message.get("more_body", False)
+            whole = not message.get("more_body", False)
             return message
         leaving = [asyncio.ensure_future(receive()), asyncio.ensure_future(ended.wait())]
         try:
             await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
-            return {"type": "http.disconnect"} if ended.is_set() else leaving[0].result()  # type: ignore[return-value]
+            return gone if ended.is_set() else leaving[0].result()  # type: ignore[return-value]
         finally:
             for task in leaving:
                 task.cancel()

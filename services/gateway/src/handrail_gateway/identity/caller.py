@@ -16,6 +16,10 @@ class Permission(StrEnum):
     PRIORITY = "priority"
 
 
+KEY_USER = "key:"
+"""How the user ids of API keys begin, and no others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A person or program, in one project of one organization. Everything is filtered by the latter two.

@@ -16,7 +16,7 @@ from math import inf
 from handrail_contracts.envelope import utc
 from handrail_contracts.identity import ApiKeyDefined
 
-from handrail_gateway.identity.caller import Caller
+from handrail_gateway.identity.caller import KEY_USER, Caller
 from handrail_gateway.identity.refusals import Unauthenticated
 from handrail_gateway.identity.rights import ROLES, permissions_of, rights_of
 from handrail_gateway.problems import unavailable
@@ -86,7 +86,7 @@ class ApiKey:
         whose = (said.organization_id, said.project_id)
         rights = (self.roles, self.permissions)
         return Caller(
-            f"key:{said.key_id}", *whose, self.until(version), *rights, said.key_id, version, person=said.made_by
+            KEY_USER + said.key_id, *whose, self.until(version), *rights, said.key_id, version, person=said.made_by
         )
 
 

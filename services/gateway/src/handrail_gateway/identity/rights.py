@@ -3,7 +3,8 @@
 A route without a line in `RULES` keeps the gateway from starting. Rules name paths as the routers do, without `/api/v1`.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import structlog
 from fastapi import FastAPI
@@ -11,7 +12,7 @@ from fastapi.openapi.models import HTTPBearer as BearerScheme
 from fastapi.routing import iter_route_contexts
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handrail_gateway.identity.caller import Caller, Permission
 from handrail_gateway.metrics import FORBIDDEN
@@ -192,21 +193,56 @@ class Guard(SecurityBase):
 guard = Guard()
 
 
+class GuardedApp:
+    """The same for a route that is plain ASGI, such as a socket's."""
+
+    def __init__(self, rule: str, app: ASGIApp) -> None:
+        self.rule, self._app = rule, app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            require(caller_of(scope), RULES[self.rule], self.rule)
+        except Problem as problem:
+            await problem.response(scope["path"])(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """A route that is not open. The rule's name has its path without `/api/v1` and `/api`."""
+
+    rule: str
+    method: str
+    path: str
+    guarded: bool
+
+
+def ruled(app: FastAPI) -> Iterator[Ruled]:
+    """Every method and path, however deep the router is included; a socket's method is WS."""
+    for route in iter_route_contexts(app.routes):
+        path, own = route.path or "", getattr(route.original_route, "path", "")
+        if path in OPEN:
+            continue
+        asgi = getattr(route.original_route, "app", None)
+        if isinstance(asgi, GuardedApp):
+            own = own.removeprefix("/api/v1").removeprefix("/api")
+        depends = any(depends.dependency is guard for depends in getattr(route, "dependencies", ()))
+        for method in getattr(route, "methods", None) or {"WS"}:
+            rule = _name(method, own)
+            guarded = asgi.rule == rule if isinstance(asgi, GuardedApp) else depends
+            yield Ruled(rule, method, path, guarded)
+
+
 def check(app: FastAPI) -> None:
     """Raises `LookupError` for a route that is neither open nor ruled and guarded, and for a rule without a route."""
-    ruled = set()
-    for route in iter_route_contexts(app.routes):
-        if route.path in OPEN:
-            continue
-        guarded = any(depends.dependency is guard for depends in getattr(route, "dependencies", ()))
-        for method in route.methods or {"WS"}:
-            rule = _name(method, getattr(route.original_route, "path", ""))
-            if rule not in RULES or not guarded:
-                raise LookupError(
-                    f"{method} {route.path}: nobody says who may use it; see identity/rights.py ({rule!r})"
-                )
-            ruled.add(rule)
-    if unused := RULES.keys() - ruled:
+    found = list(ruled(app))
+    for route in found:
+        if route.rule not in RULES or not route.guarded:
+            raise LookupError(
+                f"{route.method} {route.path}: nobody says who may use it; see identity/rights.py ({route.rule!r})"
+            )
+    if unused := RULES.keys() - {route.rule for route in found}:
         raise LookupError(f"rules for routes that are not there: {', '.join(sorted(unused))}")
 
 

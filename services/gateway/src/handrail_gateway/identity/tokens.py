@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from handrail_runtime.settings import Settings
 
-from handrail_gateway.identity.caller import Caller
+from handrail_gateway.identity.caller import KEY_USER, Caller
 from handrail_gateway.identity.jwks import KeySource, key_source
 from handrail_gateway.identity.refusals import Unauthenticated
 from handrail_gateway.identity.rights import permissions_of, rights_of
@@ -49,6 +49,8 @@ class Tokens:
         user = claims["sub"]
         if not isinstance(user, str) or not user:
             raise Unauthenticated("no_subject", "The token's `sub` is empty: it must say who calls.")
+        if user.startswith(KEY_USER):
+            raise Unauthenticated("no_subject", f"The token's `sub` begins with {KEY_USER!r}, as only keys' names do.")
         if one(headers, "x-elevaite-userid") not in (None, user):
             raise forbidden("X-elevAIte-UserId names somebody else than the token does.")
         roles, permissions = self._rights(claims)
