@@ -20,6 +20,8 @@ from handrail.tokens import AUDIENCE, ISSUER, ensure_keys, mint
 from handrail.topics import create_topics
 from support.processes import Process, ServiceCluster
 
+PLANTED_PEPPER = "pepper-planted-4711-nobody-may-see-this"
+"""In the gateway's environment, for API keys."""
 PLANTED_KEY = "sk-planted-4711-nobody-may-see-this"
 """In the runner's environment, for a model that needs a key."""
 
@@ -99,6 +101,7 @@ def _env(folder: Path, port: int, more: list[dict[str, Any]]) -> dict[str, str]:
         "HANDRAIL_AUTH_ISSUER": ISSUER,
         "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,
         "HANDRAIL_WEBHOOK_KEY": "a key for tests",
+        "HANDRAIL_KEY_PEPPER": PLANTED_PEPPER,
         "PLANTED_MODEL_KEY": PLANTED_KEY,
         "HANDRAIL_GENERATOR_MODEL": os.environ.get("HANDRAIL_GENERATOR_MODEL", "offline:generator"),
         "PLATFORM_TOKEN": f"Bearer {mint(folder / 'auth', user='ada', organization='acme', project='p', ttl=36_000)}",

@@ -39,6 +39,7 @@ from pydantic import BaseModel
 from support.tcp_proxy import TcpProxy
 from unit.gateway.builders import AUDIENCE, ISSUER, Issuer, until
 
+PLANTED_PEPPER = "pepper-planted-4711-nobody-may-see-this"
 TENANT = {"user_id": "ada", "organization_id": "acme", "project_id": "apollo"}
 SUPPORT = {
     "name": "Customer Support Agent",
@@ -148,6 +149,8 @@ async def world(
         auth_jwks_file=issuer.write(folder / "jwks.json"),
         auth_issuer=ISSUER,
         auth_audience=AUDIENCE,
+        webhook_key="a webhook key for tests",
+        key_pepper=PLANTED_PEPPER,
     )
     settings = direct.model_copy(
         update={"brokers": gateway_brokers or brokers, "database_url": gateway_database or database_url}

@@ -121,8 +121,8 @@ class Api:
         return list((await self.get(f"/executions/{execution_id}/events", limit=200))["items"])
 
     @asynccontextmanager
-    async def as_tenant(self, organization: str, user: str = "eve") -> AsyncIterator["Api"]:
-        token = mint(self.folder / "auth", user=user, organization=organization, project="p", ttl=3600)
+    async def as_tenant(self, organization: str, user: str = "eve", role: str = "admin") -> AsyncIterator["Api"]:
+        token = mint(self.folder / "auth", user=user, organization=organization, project="p", ttl=3600, roles=(role,))
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx2.AsyncClient(base_url=self.client.base_url, headers=headers, timeout=20) as client:
             yield Api(client, self.platform, self.folder)

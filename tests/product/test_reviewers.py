@@ -122,7 +122,7 @@ async def test_it_is_escalated_delegated_claimed_and_a_substitute_decides(api: A
     async with api.as_tenant("acme", "cy") as cy:
         assert (await cy.post(f"{url}/claim", {}, 200))["assignee"] == "cy"
         assert (await cy.post(f"{url}/delegate", {"to": "emil", "comment": "yours"}, 200))["assignee"] == "emil"
-    async with api.as_tenant("acme", "dan") as dan:
+    async with api.as_tenant("acme", "dan", "approver") as dan:
         assert (await dan.post(f"{url}/release", {}, 409))["code"] == "NOT_YOURS"
     now = datetime.now(UTC)
     absence = {

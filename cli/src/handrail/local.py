@@ -13,7 +13,7 @@ from handrail.embedded.database import EmbeddedDatabase
 from handrail.embedded.process import check_port
 from handrail.stack import MODULES, PORTS, Running, write_running
 from handrail.supervisor import Supervisor
-from handrail.tokens import AUDIENCE, ISSUER, ensure_keys, ensure_webhook_key
+from handrail.tokens import AUDIENCE, ISSUER, ensure_keys, ensure_secret
 from handrail.topics import TopicMismatch, create_topics
 
 Say = Callable[[str], None]
@@ -98,7 +98,8 @@ class LocalStack:
             "HANDRAIL_BROKERS": brokers,
             "HANDRAIL_DATABASE_URL": database_url,
             "HANDRAIL_AUTH_JWKS_FILE": str(ensure_keys(self.folder / "auth")),
-            "HANDRAIL_WEBHOOK_KEY": ensure_webhook_key(self.folder / "auth"),
+            "HANDRAIL_WEBHOOK_KEY": ensure_secret(self.folder / "auth", "webhook.key"),
+            "HANDRAIL_KEY_PEPPER": ensure_secret(self.folder / "auth", "api-keys.key"),
             "HANDRAIL_PUBLIC_URL": f"http://127.0.0.1:{self.ports['gateway']}",
             "HANDRAIL_AUTH_ISSUER": ISSUER,
             "HANDRAIL_AUTH_AUDIENCE": AUDIENCE,

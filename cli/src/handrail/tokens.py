@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jwt
@@ -30,17 +31,19 @@ def ensure_keys(folder: Path) -> Path:
     return jwks
 
 
-def ensure_webhook_key(folder: Path) -> str:
-    """What the addresses and secrets of webhooks are made from; made on first use, readable by its owner only."""
+def ensure_secret(folder: Path, name: str) -> str:
+    """A random text that is kept under this name; made on first use, readable by its owner only."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "webhook.key"
+    path = folder / name
     if not path.exists():
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32))
     return path.read_text().strip()
 
 
-def mint(folder: Path, *, user: str, organization: str, project: str, ttl: int) -> str:
+def mint(
+    folder: Path, *, user: str, organization: str, project: str, ttl: int, roles: Sequence[str] = ("admin",)
+) -> str:
     """A bearer token of the development issuer; `ttl` in seconds."""
     ensure_keys(folder)
     now = int(time.time())
@@ -50,6 +53,7 @@ def mint(folder: Path, *, user: str, organization: str, project: str, ttl: int) 
         "sub": user,
         "organization_id": organization,
         "project_id": project,
+        "roles": list(roles),
         "iat": now,
         "exp": now + ttl,
     }

@@ -15,6 +15,7 @@ from handrail_contracts import (
     budgets,
     control,
     execution_events,
+    identity,
     notifications,
     platform,
     reviewers,
@@ -42,6 +43,7 @@ _MODULES = (
     approval_events,
     platform,
     runners,
+    identity,
     reviewers,
     notifications,
 )

@@ -60,6 +60,7 @@ class Origin(Model):
     via: str = Field("", max_length=50, description="api, link, mcp, ...")
     address: str = Field("", max_length=100)
     client: str = Field("", max_length=500, description="what the program calls itself")
+    person: str = Field("", max_length=320, description="whose program it is, if it is one with a key of its own")
 
 
 def digest_of(message: str, show: Any, rules: JsonObject, suggestion: JsonObject | None) -> str:

@@ -12,12 +12,18 @@ import httpx2
 import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from handrail_contracts.topics import catalogue
+from handrail_contracts.identity import ApiKeyDefined
+from handrail_contracts.topics import API_KEY_DEFINED, catalogue
 from handrail_gateway.app import InFlight, create_app
-from handrail_gateway.auth import Authenticator, KeySet, parse_keys
 from handrail_gateway.connection import Connection
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
+from handrail_gateway.identity.authenticator import Authenticator
+from handrail_gateway.identity.following import NotFollowed
+from handrail_gateway.identity.jwks import FileKeys, parse_keys
+from handrail_gateway.identity.keys import KeyTable
+from handrail_gateway.identity.limits import RateLimits
+from handrail_gateway.identity.tokens import Tokens
 from handrail_gateway.live import LiveTail
 from handrail_gateway.problems import unavailable
 from handrail_gateway.progress import ProgressLog
@@ -27,6 +33,7 @@ from handrail_runtime.service import Health
 from handrail_runtime.settings import Settings
 
 ISSUER, AUDIENCE, KID = "handrail-dev", "handrail", "k1"
+PEPPER = b"a pepper for tests, long enough to be one"
 
 
 @dataclass
@@ -51,6 +58,7 @@ class Issuer:
             "sub": "ada",
             "organization_id": "acme",
             "project_id": "apollo",
+            "roles": ["admin"],
             "iss": ISSUER,
             "aud": AUDIENCE,
             "exp": int(time.time()) + 600,
@@ -67,9 +75,12 @@ class Issuer:
     def bearer(self, **claims: Any) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(**claims)}"}
 
+    def tokens(self) -> Tokens:
+        public = FileKeys(Path("unused"), parse_keys(orjson.dumps(self.jwks())), _looked=float("inf"))
+        return Tokens(public, ISSUER, AUDIENCE)
+
     def authenticator(self) -> Authenticator:
-        keys = KeySet(Path("unused"), parse_keys(orjson.dumps(self.jwks())), _looked=float("inf"))
-        return Authenticator(keys, ISSUER, AUDIENCE)
+        return Authenticator(self.tokens())
 
 
 Script = Callable[..., Sequence[Row]]
@@ -117,6 +128,19 @@ class FakeProducer:
 
 
 @dataclass
+class FollowsProducer(NotFollowed):
+    """The table of keys, from what was sent."""
+
+    keys: KeyTable
+    producer: FakeProducer
+
+    async def catch_up(self) -> None:
+        for topic, _, _, said in self.producer.sent:
+            if topic == API_KEY_DEFINED:
+                self.keys.add(ApiKeyDefined.model_validate(said))
+
+
+@dataclass
 class FakeEnds:
     """Every partition is empty, so whatever is not there was never written."""
 
@@ -143,6 +167,7 @@ class World:
     database: FakeDatabase = field(default_factory=FakeDatabase)
     producer: FakeProducer = field(default_factory=FakeProducer)
     mcp_hosts: tuple[str, ...] = ()
+    limits: RateLimits = field(default_factory=RateLimits)
 
     def __post_init__(self) -> None:
         self.starts: list[FakeProducer] = []
@@ -151,8 +176,21 @@ class World:
         ends: Any = FakeEnds()
         positions, tail = Positions(database, 0.001), LiveTail(database, _no_broker)
         progress = ProgressLog(Settings())
-        self.gateway = Gateway(database, publisher, positions, ends, tail, progress, mcp_hosts=self.mcp_hosts)
-        self.app = create_app(self.gateway, self.issuer.authenticator(), Health(), InFlight())
+        keys = KeyTable(PEPPER)
+        keys.ready.set()
+        self.gateway = Gateway(
+            database,
+            publisher,
+            positions,
+            ends,
+            tail,
+            progress,
+            mcp_hosts=self.mcp_hosts,
+            keys=keys,
+            follow=FollowsProducer(keys, self.producer),
+        )
+        self.authenticator = Authenticator(self.issuer.tokens(), keys, self.limits)
+        self.app = create_app(self.gateway, self.authenticator, Health(), InFlight())
 
     async def _start(self) -> FakeProducer:
         producer = FakeProducer() if self.starts else self.producer

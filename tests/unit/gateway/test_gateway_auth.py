@@ -2,19 +2,28 @@
 
 import base64
 import time
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import jwt
 import orjson
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from handrail_gateway.auth import Authenticator, KeySet, parse_keys
+from handrail_gateway.identity.caller import Caller
+from handrail_gateway.identity.jwks import FileKeys, parse_keys
+from handrail_gateway.identity.tokens import Tokens
 from handrail_gateway.problems import Problem
 from unit.gateway.builders import Issuer
 
 issuer = Issuer()
 authenticator = issuer.authenticator()
+
+
+async def caller(sent: dict[str, list[str]]) -> Caller:
+    lines = [(name.encode(), value.encode()) for name, values in sent.items() for value in values]
+    return await authenticator.caller({"type": "http", "headers": lines})
 
 
 def headers(token: str, **more: str) -> dict[str, list[str]]:
@@ -49,6 +58,19 @@ def _tampered() -> str:
     return f"{head}.{_b64(issuer.claims(sub='root'))}.{signature}"
 
 
+def _doubled(part: int) -> str:
+    """A good signature over a header or a payload that says one thing twice."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+    texts = [orjson.dumps({"alg": "ES256", "kid": "k1"}), orjson.dumps(issuer.claims())]
+    texts[part] = b'{"kid":"k0",' + texts[part][1:] if part == 0 else b'{"sub":"eve",' + texts[part][1:]
+    signed = b".".join(base64.urlsafe_b64encode(text).rstrip(b"=") for text in texts)
+    r, s = decode_dss_signature(issuer.private.sign(signed, ec.ECDSA(hashes.SHA256())))
+    signature = base64.urlsafe_b64encode(r.to_bytes(32, "big") + s.to_bytes(32, "big")).rstrip(b"=")
+    return (signed + b"." + signature).decode()
+
+
 NOW = int(time.time())
 OTHER = ec.generate_private_key(ec.SECP256R1())
 BAD = {
@@ -74,6 +96,8 @@ BAD = {
     "key in the header": issuer.token(key=OTHER, headers={"kid": "new", "jwk": issuer.jwks()["keys"][0]}),
     "key by URL": issuer.token(key=OTHER, headers={"kid": "new", "jku": "http://127.0.0.1/jwks"}),
     "crit": issuer.token(headers={"crit": ["exp"], "exp": 1}),
+    "a claim twice": _doubled(1),
+    "a header parameter twice": _doubled(0),
     "tampered": _tampered(),
     "cut": issuer.token()[:-4],
     "doubled": issuer.token() + "." + issuer.token(),
@@ -90,6 +114,7 @@ BAD = {
     "part of iss": issuer.token(iss="handrail-de"),
     "no sub": issuer.token(sub=None),
     "empty sub": issuer.token(sub=""),
+    "sub of an API key": issuer.token(sub="key:9c1e5a7b3d2f4860"),
     "not yet": issuer.token(nbf=NOW + 3600),
     "from the future": issuer.token(iat=NOW + 3600),
     "huge": issuer.token(padding="x" * 20_000),
@@ -97,9 +122,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("token", BAD.values(), ids=BAD.keys())
-def test_a_bad_token_is_refused(token: str) -> None:
+async def test_a_bad_token_is_refused(token: str) -> None:
     with pytest.raises(Problem) as refused:
-        authenticator.caller(headers(token))
+        await caller(headers(token))
     assert refused.value.status == 401
     assert refused.value.headers["WWW-Authenticate"].startswith("Bearer")
 
@@ -119,55 +144,55 @@ def test_the_corpus_is_as_large_as_promised() -> None:
     ],
     ids=["fresh", "30 s over", "30 s early", "several audiences", "RSA"],
 )
-def test_a_good_token_names_its_caller(shift: dict[str, Any], claims: dict[str, Any]) -> None:
+async def test_a_good_token_names_its_caller(shift: dict[str, Any], claims: dict[str, Any]) -> None:
     moved: dict[str, Any] = {name: int(time.time()) + seconds for name, seconds in shift.items()}
-    caller = authenticator.caller(headers(issuer.token(**moved, **claims)))
-    assert (caller.user_id, caller.organization_id, caller.project_id) == ("ada", "acme", "apollo")
+    found = await caller(headers(issuer.token(**moved, **claims)))
+    assert (found.user_id, found.organization_id, found.project_id) == ("ada", "acme", "apollo")
 
 
 @pytest.mark.parametrize(
     "sent", [{}, {"authorization": []}, {"authorization": ["Basic YTpi"]}, {"authorization": ["Bearer a", "Bearer b"]}]
 )
-def test_without_one_bearer_header_nobody_comes_in(sent: dict[str, list[str]]) -> None:
+async def test_without_one_bearer_header_nobody_comes_in(sent: dict[str, list[str]]) -> None:
     with pytest.raises(Problem) as refused:
-        authenticator.caller(sent)
+        await caller(sent)
     assert refused.value.status == 401
 
 
-def test_tenant_headers_select_among_what_the_token_allows() -> None:
+async def test_tenant_headers_select_among_what_the_token_allows() -> None:
     token = issuer.token(organizations=["acme", "umbrella"], projects=["hermes"])
-    chosen = authenticator.caller(headers(token, x_elevaite_organizationid="umbrella", x_elevaite_projectid="hermes"))
+    chosen = await caller(headers(token, x_elevaite_organizationid="umbrella", x_elevaite_projectid="hermes"))
     assert (chosen.organization_id, chosen.project_id) == ("umbrella", "hermes")
 
 
 @pytest.mark.parametrize(
     "header", [{"x_elevaite_organizationid": "umbrella"}, {"x_elevaite_projectid": ""}, {"x_elevaite_userid": "root"}]
 )
-def test_tenant_headers_never_widen(header: dict[str, str]) -> None:
+async def test_tenant_headers_never_widen(header: dict[str, str]) -> None:
     with pytest.raises(Problem) as refused:
-        authenticator.caller(headers(issuer.token(), **header))
+        await caller(headers(issuer.token(), **header))
     assert refused.value.status == 403
 
 
-def test_a_tenant_header_sent_twice_is_refused() -> None:
+async def test_a_tenant_header_sent_twice_is_refused() -> None:
     sent = headers(issuer.token(), x_elevaite_projectid="apollo")
     sent["x-elevaite-projectid"].append("other")
     with pytest.raises(Problem) as refused:
-        authenticator.caller(sent)
+        await caller(sent)
     assert refused.value.status == 403
 
 
 @pytest.mark.parametrize(("claims", "status"), [({"organization_id": None}, 403), ({"project_id": 7}, 403)])
-def test_a_token_without_a_tenant_gets_none_by_default(claims: dict[str, Any], status: int) -> None:
+async def test_a_token_without_a_tenant_gets_none_by_default(claims: dict[str, Any], status: int) -> None:
     with pytest.raises(Problem) as refused:
-        authenticator.caller(headers(issuer.token(**claims)))
+        await caller(headers(issuer.token(**claims)))
     assert refused.value.status == status
 
 
-def test_of_several_tenants_one_must_be_named() -> None:
+async def test_of_several_tenants_one_must_be_named() -> None:
     token = issuer.token(organization_id=None, organizations=["acme", "umbrella"])
     with pytest.raises(Problem) as refused:
-        authenticator.caller(headers(token))
+        await caller(headers(token))
     assert (refused.value.status, refused.value.code) == (400, "TENANT_REQUIRED")
 
 
@@ -177,19 +202,33 @@ def test_symmetric_and_weak_keys_of_a_jwks_are_not_used() -> None:
         parse_keys(orjson.dumps({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "k1"}, {**weak, "kid": "w"}]}))
 
 
-def test_a_changed_key_file_is_read_again(tmp_path: Any) -> None:
+async def test_a_changed_key_file_is_read_again(tmp_path: Any) -> None:
     import os
 
     path = issuer.write(tmp_path / "jwks.json")
-    keys = KeySet.load(path)
+    keys = FileKeys.load(path)
     later = Issuer()
     later.write(path)
     os.utime(path, ns=(1, 1))
     keys._looked = 0.0
-    caller = Authenticator(keys, "handrail-dev", "handrail").caller(headers(later.token()))
-    assert caller.user_id == "ada"
+    found = await Tokens(keys, "handrail-dev", "handrail").caller(later.token(), {})
+    assert found.user_id == "ada"
+
+
+async def test_a_token_that_was_good_is_looked_at_again_when_its_key_or_its_time_is_over() -> None:
+    keys = FileKeys(Path("unused"), parse_keys(orjson.dumps(issuer.jwks())), _looked=float("inf"))
+    tokens, token = Tokens(keys, "handrail-dev", "handrail"), issuer.token(exp=int(time.time()) + 100)
+    for _ in range(2):
+        assert (await tokens.caller(token, {})).user_id == "ada"
+    with patch("handrail_gateway.identity.tokens.time.time", lambda: 2.0**40), patch("jwt.decode") as looked_at:
+        looked_at.side_effect = jwt.ExpiredSignatureError
+        with pytest.raises(Problem):
+            await tokens.caller(token, {})
+    keys._keys = parse_keys(orjson.dumps(Issuer().jwks()))
+    with pytest.raises(Problem):
+        await tokens.caller(token, {})
 
 
 def test_without_a_key_file_the_gateway_does_not_start(tmp_path: Any) -> None:
     with pytest.raises(SystemExit, match="HANDRAIL_AUTH_JWKS_FILE"):
-        KeySet.load(tmp_path / "none.json")
+        FileKeys.load(tmp_path / "none.json")

@@ -43,6 +43,7 @@ def filled(path: str) -> str:
         "schedule_id",
         "template_id",
         "token",
+        "key_id",
         "id",
     ):
         path = path.replace(f"{{{name}}}", "x")

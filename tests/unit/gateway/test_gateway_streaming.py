@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from handrail_contracts.execution_events import AnyExecutionEvent
 from handrail_contracts.ids import partition_of
 from handrail_contracts.journal import claim_header, record_header
-from handrail_gateway.auth import Caller
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.live import QUEUE_RECORDS, Item, LiveTail, Said, Subscription, Tailing
 from handrail_gateway.progress import Heard
 from handrail_gateway.sse import ExecutionStream

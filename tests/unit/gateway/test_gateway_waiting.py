@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from handrail_gateway.auth import Caller
 from handrail_gateway.idempotency import RecentKeys, request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.known import KnownWorkflows
 from handrail_gateway.paging import decode_cursor, encode_cursor, page
 from handrail_gateway.problems import Problem

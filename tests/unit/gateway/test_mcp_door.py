@@ -7,10 +7,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.mcp.inprocess import InProcess
 from starlette.types import Receive, Scope, Send
 from support.mcp_client import strict_client
 from unit.gateway.builders import World
+
+ADA = Caller("ada", "acme", "apollo", float("inf"))
 
 
 def test_a_gateway_that_nobody_asks_for_mcp_does_not_import_it() -> None:
@@ -55,7 +58,7 @@ async def test_an_answer_streams_and_who_leaves_it_ends_it() -> None:
             ended.set()
 
     async with (
-        httpx2.AsyncClient(transport=InProcess(endless), base_url="http://gateway") as client,
+        httpx2.AsyncClient(transport=InProcess(endless, ADA), base_url="http://gateway") as client,
         client.stream("GET", "/") as answer,
     ):
         lines = answer.aiter_lines()
@@ -71,7 +74,7 @@ async def test_an_application_that_fails_is_an_error_and_no_silence(answers: boo
             await send({"type": "http.response.start", "status": 500, "headers": []})
         raise RuntimeError("as told")
 
-    async with httpx2.AsyncClient(transport=InProcess(fails), base_url="http://gateway") as client:
+    async with httpx2.AsyncClient(transport=InProcess(fails, ADA), base_url="http://gateway") as client:
         found: Any
         try:
             found = (await client.get("/")).status_code

@@ -23,7 +23,7 @@ Project = Annotated[str, typer.Option(help="Of which project.")]
 
 
 class Token(httpx2.Auth):
-    """The token of HANDRAIL_TOKEN, or one of the development issuer of the data folder, renewed before it expires."""
+    """The token or API key of HANDRAIL_TOKEN, or one of the development issuer of the data folder, renewed before it expires."""
 
     def __init__(self, folder: Path, organization: str, project: str, user: str) -> None:
         self._folder, self._whose = folder, {"organization": organization, "project": project, "user": user}

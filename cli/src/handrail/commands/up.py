@@ -7,9 +7,10 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
+from handrail_contracts.identity import Role
 
 from handrail.embedded import EmbeddedError
 from handrail.local import BROKER_PORT, DATABASE_PORT, LocalStack
@@ -152,9 +153,16 @@ def token(
     org: Annotated[str, typer.Option(help="The organization (claim `organization_id`).")] = "demo-org",
     project: Annotated[str, typer.Option(help="The project (claim `project_id`).")] = "demo-project",
     ttl: Annotated[int, typer.Option(help="Seconds until it expires.")] = 86_400,
+    role: Annotated[
+        list[str] | None, typer.Option(help="viewer, operator, approver, builder or admin; several may be given.")
+    ] = None,
 ) -> None:
     """Print a bearer token of the development issuer.
 
-    Example: curl -H "Authorization: Bearer $(handrail token)" http://127.0.0.1:8000/api/v1/workflows
+    Example: curl -H "Authorization: Bearer $(handrail token --role viewer)" http://127.0.0.1:8000/api/v1/workflows
     """
-    typer.echo(mint(data_folder(data_dir) / "auth", user=user, organization=org, project=project, ttl=ttl))
+    roles, known = role or ["admin"], get_args(Role)
+    if unknown := set(roles) - set(known):
+        raise fail(f"there is no role {min(unknown)!r}; there are {', '.join(known)}.")
+    folder = data_folder(data_dir) / "auth"
+    typer.echo(mint(folder, user=user, organization=org, project=project, ttl=ttl, roles=roles))

@@ -49,5 +49,11 @@ class Settings(BaseSettings):
     busy_alone: int = Field(512, ge=1)
     tenant_concurrency: int = Field(0, ge=0)
     auth_jwks_file: Path | None = None
+    auth_jwks_url: str = ""
     auth_issuer: str = "handrail-dev"
     auth_audience: str = "handrail"
+    auth_roles_claim: str = "roles"
+    auth_default_role: str = "viewer"
+    key_pepper: str = ""
+    rate_limit_caller: str = "1000/second"
+    rate_limit_tenant: str = ""

@@ -28,7 +28,8 @@ def may_decide(gate: Gate, person: str) -> bool:
 def why_not(gate: Gate, message: ApprovalSubmitted) -> Refusal | None:
     """Why a decision does not count; None if it does."""
     voter = message.on_behalf_of or message.user_id
-    if (reason := _no_say(gate, voter, message.user_id)) is not None:
+    speakers = (message.user_id, "" if message.origin is None else message.origin.person)
+    if (reason := _no_say(gate, voter, *speakers)) is not None:
         return _forbidden(reason)
     if gate.revision and message.revision is not None and message.revision != gate.revision:
         told = f"the suggestion has revision {gate.revision} by now, and this was about revision {message.revision}"
@@ -45,9 +46,9 @@ def why_not(gate: Gate, message: ApprovalSubmitted) -> Refusal | None:
     return None
 
 
-def _no_say(gate: Gate, voter: str, speaker: str) -> str | None:
+def _no_say(gate: Gate, voter: str, *speakers: str) -> str | None:
     name = voter or "somebody without a name"
-    if gate.terms.four_eyes and gate.user_id in (voter, speaker):
+    if gate.terms.four_eyes and gate.user_id in (voter, *speakers):
         return f"{gate.user_id} has started the execution, and somebody else has to decide"
     if gate.assignee and voter != gate.assignee and (not gate.approvers or voter in gate.approvers):
         return f"{gate.assignee} is to decide, not {name}"
@@ -83,7 +84,7 @@ def why_not_directed(gate: Gate, message: ApprovalDirected) -> Refusal | None:
     if message.action == "release":
         mine = gate.assignee and (person == gate.assignee or message.force)
         return None if mine else Refusal("NOT_YOURS", f"{gate.assignee or 'nobody'} has it, not {person}")
-    if (reason := _no_say(gate, person, person)) is not None:
+    if (reason := _no_say(gate, person)) is not None:
         return _forbidden(reason)
     if message.action == "claim":
         return _why_not_alone(gate)

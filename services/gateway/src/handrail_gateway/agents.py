@@ -8,10 +8,10 @@ from handrail_contracts.steps import AgentRegistered
 from handrail_contracts.topics import AGENT_REGISTERED
 
 from handrail_gateway.answers import parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import conflict, forbidden, not_found
 from handrail_gateway.schemas import AgentRequest, Registration
 

@@ -10,9 +10,10 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handrail_gateway import documentation, problems
-from handrail_gateway.auth import Authenticator
 from handrail_gateway.gate import BodyGuard, Gate
-from handrail_gateway.gateway import Bearer, Gateway
+from handrail_gateway.gateway import Gateway, Guarded
+from handrail_gateway.identity import rights
+from handrail_gateway.identity.authenticator import Authenticator
 from handrail_gateway.mcp import door
 from handrail_gateway.mcp.door import Door
 from handrail_gateway.metrics import REQUESTS
@@ -27,6 +28,7 @@ from handrail_gateway.routers import (
     compat,
     executions,
     generation,
+    keys,
     links,
     mcps,
     operations,
@@ -45,7 +47,7 @@ log = structlog.get_logger()
 VERSION = "0.1.0"
 MODULES = (
     templates, generation, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, reviewers, audit,
-    agents, mcps, schedules, budgets, operations,
+    agents, mcps, schedules, budgets, keys, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
 BEAT_SECONDS = 5.0
@@ -102,17 +104,18 @@ def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, i
     app.state.gateway = gateway
     app.state.door = Door(app, VERSION, gateway.mcp_hosts)
     for prefix, documented in (("/api/v1", True), ("/api", False)):
-        api = APIRouter(prefix=prefix, dependencies=[Bearer])
+        api = APIRouter(prefix=prefix, dependencies=[Guarded])
         for module in MODULES:
             api.include_router(module.router)
         app.include_router(api, include_in_schema=documented)
-    app.include_router(compat.router, dependencies=[Bearer])
-    app.include_router(a2a.router, dependencies=[Bearer])
+    app.include_router(compat.router, dependencies=[Guarded])
+    app.include_router(a2a.router, dependencies=[Guarded])
     app.include_router(triggers.hooks)
     app.include_router(links.router)
-    app.include_router(door.router, dependencies=[Bearer])
+    app.include_router(door.router, dependencies=[Guarded])
     problems.install(app)
     documentation.install(app)
+    rights.check(app)
     return app
 
 
@@ -121,21 +124,27 @@ class GatewayService:
 
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
+        self._authenticator: Authenticator | None = None
         self._door: Door | None = None
         self._in_flight = InFlight()
 
     def app(self, settings: Settings, health: Health) -> ASGIApp:
         self._gateway = Gateway.from_settings(settings)
-        app = create_app(self._gateway, Authenticator.from_settings(settings), health, self._in_flight)
+        self._authenticator = Authenticator.from_settings(settings, self._gateway.keys)
+        app = create_app(self._gateway, self._authenticator, health, self._in_flight)
         self._door = app.state.door
         return app
 
     async def run(self, settings: Settings, health: Health, stop: asyncio.Event) -> None:
-        gateway, mcp = self._gateway, self._door
-        assert gateway is not None and mcp is not None
+        gateway, mcp, authenticator = self._gateway, self._door, self._authenticator
+        assert gateway is not None and mcp is not None and authenticator is not None
         await gateway.open()
-        beating = asyncio.create_task(_beat(health))
-        connecting = asyncio.create_task(_become_ready(gateway, health))
+        beside = [
+            asyncio.create_task(_beat(health), name="beat"),
+            asyncio.create_task(authenticator.tokens.keys.run(), name="issuer-keys"),
+            asyncio.create_task(gateway.follow.run(), name="api-keys"),
+        ]
+        connecting = asyncio.create_task(_become_ready(gateway, authenticator, health))
         try:
             await stop.wait()
             health.set_not_ready("stopping")
@@ -146,8 +155,9 @@ class GatewayService:
             except TimeoutError:
                 log.warning("requests_cut_off", count=self._in_flight.count)
         finally:
-            beating.cancel()
-            connecting.cancel()
+            for task in (*beside, connecting):
+                task.cancel()
+            await asyncio.gather(*beside, connecting, return_exceptions=True)
             await mcp.close()
             await gateway.close()
 
@@ -158,11 +168,14 @@ async def _beat(health: Health) -> None:
         await asyncio.sleep(BEAT_SECONDS)
 
 
-async def _become_ready(gateway: Gateway, health: Health) -> None:
-    """Ready once broker and database have answered; an outage after that is told request by request."""
+async def _become_ready(gateway: Gateway, authenticator: Authenticator, health: Health) -> None:
+    """Ready once broker, issuer and database have answered; an outage after that is told request by request."""
     health.set_not_ready("waiting for the broker")
     await gateway.publisher.connection.connected_once.wait()
     await gateway.ends.connection.connected_once.wait()
+    health.set_not_ready("waiting for the API keys, and those of the issuer")
+    await gateway.keys.ready.wait()
+    await authenticator.tokens.keys.read.wait()
     health.set_not_ready("waiting for the read models")
     while True:
         try:

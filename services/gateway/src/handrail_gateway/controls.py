@@ -13,10 +13,10 @@ from handrail_contracts.workflows import Origin, WorkflowStarted
 from handrail_graph import DefinitionError, Graph, compile_workflow, downstream
 
 from handrail_gateway.answers import Answer, parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.definitions import find_version
 from handrail_gateway.gateway import Gateway
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import Problem, conflict, invalid, not_found
 from handrail_gateway.schemas import BulkRequest, ControlRequest, Filter, ForkRequest
 from handrail_gateway.steering import check, retried

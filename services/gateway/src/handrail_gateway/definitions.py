@@ -12,10 +12,10 @@ from handrail_contracts.workflows import RolloutSet, WorkflowDefined, rolled_out
 from handrail_graph import DefinitionError, compile_workflow, trigger_of
 
 from handrail_gateway.answers import parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import key_reused, request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import Problem, conflict, invalid, not_found, unavailable
 from handrail_gateway.scheduling import follow_trigger
 

@@ -21,7 +21,8 @@ _ANSWERS = {
 }
 _INTRODUCTION = (
     "Workflows of agents on a log. `/api/...` is the same API as `/api/v1/...`. Every POST, PUT and DELETE takes an "
-    "`Idempotency-Key`. Errors are RFC 9457 problem details."
+    "`Idempotency-Key`. Errors are RFC 9457 problem details. A token or an API key goes into `Authorization: Bearer`; a key "
+    "also into `X-API-Key`."
 )
 
 

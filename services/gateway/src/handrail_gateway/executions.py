@@ -8,11 +8,11 @@ from handrail_contracts.topics import EXECUTION_PARTITIONS, WORKFLOW_STARTED
 from handrail_contracts.workflows import WorkflowStarted
 
 from handrail_gateway.answers import parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.definitions import version_to_start
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import key_reused, request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import Problem, not_found
 from handrail_gateway.schemas import ExecuteRequest
 

@@ -1,22 +1,25 @@
 """The outermost layers, as plain ASGI: who may come in, and what a body may look like. Nothing passes by default."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from handrail_gateway.auth import Authenticator, Caller
+from handrail_gateway.identity.authenticator import Authenticator
+from handrail_gateway.identity.limits import Headers
+from handrail_gateway.identity.refusals import tell
+from handrail_gateway.identity.rights import CALLER, OPEN
+from handrail_gateway.identity.signatures import check_body
 from handrail_gateway.problems import Problem, invalid
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
-"""Everything that answers without a token. Compared for equality, so no other path can look like one of these."""
+OPEN_PATHS = frozenset(path for path in OPEN if "{" not in path)
+"""Everything that answers without a credential. Compared for equality, so no other path can look like one of these."""
 
 HOOKS, LINKS = "/hooks/", "/decide/"
 """Webhooks and decision links carry no token of ours: their own routes check address and signature, and know no caller."""
 
-CALLER = "handrail.caller"
 MAX_BODY_BYTES = 1024 * 1024
 MAX_JSON_DEPTH = 64
 FORM = b"application/x-www-form-urlencoded"
@@ -37,25 +40,49 @@ class Gate:
         if scope["path"] in OPEN_PATHS or scope["path"].startswith((HOOKS, LINKS)):
             await self.app(scope, receive, send)
             return
+        if CALLER in scope:  # from a route of this process, for a caller that was let in there; no client can write it
+            await self.app(scope, receive, send)
+            return
         try:
-            scope[CALLER] = self.authenticator.caller(_headers(scope["headers"]))
+            caller = scope[CALLER] = await self.authenticator.caller(scope)
+            headers = self.authenticator.limits.take(caller)
         except Problem as problem:
+            tell(problem, scope.get("method", "WS"))
             await problem.response(scope["path"])(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        if caller.key_id is not None:
+            receive = _until(self.authenticator.keys.ended(caller), receive)
+        await self.app(scope, receive, _with(headers, send) if headers else send)
 
 
-def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    for name, value in raw:
-        found[name.decode("latin-1").lower()].append(value.decode("latin-1"))
-    return found
+def _with(headers: Headers, send: Send) -> Send:
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *headers]
+        await send(message)
+
+    return told
 
 
-def caller_of(scope: Scope) -> Caller:
-    """The caller that the gate let in. A KeyError means that a route was reached past the gate."""
-    found: Caller = scope[CALLER]
-    return found
+def _until(ended: asyncio.Event, receive: Receive) -> Receive:
+    """Once the body is there, a caller whose key has ended is as one who has left: streams end."""
+    whole, gone = False, {"type": "http.disconnect"}
+
+    async def received() -> Message:
+        nonlocal whole
+        if not whole:
+            message = await receive()
+            whole = not message.get("more_body", False)
+            return message
+        leaving = [asyncio.ensure_future(receive()), asyncio.ensure_future(ended.wait())]
+        try:
+            await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
+            return gone if ended.is_set() else leaving[0].result()  # type: ignore[return-value]
+        finally:
+            for task in leaving:
+                task.cancel()
+
+    return received
 
 
 class BodyGuard:
@@ -72,6 +99,7 @@ class BodyGuard:
             body = await _read(scope, receive)
             if body is None:
                 return
+            check_body(scope, body)
             if body:
                 _check(scope, body)
         except Problem as problem:

@@ -11,10 +11,11 @@ from handrail_contracts.ids import partition_of
 from handrail_contracts.topics import APPROVAL_EVENTS, APPROVAL_SUBMITTED, COMMENT_ADDED, EXECUTION_PARTITIONS
 
 from handrail_gateway.answers import Answer, parsed, renamed
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import key_reused, request_id
+from handrail_gateway.identity.caller import Caller, Permission
+from handrail_gateway.identity.rights import CALLER
 from handrail_gateway.problems import Problem, conflict, forbidden, not_found
 from handrail_gateway.schemas import CommentRequest, DecisionRequest
 from handrail_gateway.waiting import WAIT_SECONDS
@@ -29,7 +30,9 @@ NOTED: dict[int | str, dict[str, Any]] = {
 def _origin(request: Request) -> Origin:
     """From where the caller speaks: it goes into the journal with what they say."""
     address = "" if request.client is None else request.client.host
-    return Origin(via="api", address=address, client=request.headers.get("user-agent", "")[:500])
+    caller = request.scope.get(CALLER)
+    person = caller.person if isinstance(caller, Caller) and caller.person != caller.user_id else ""
+    return Origin(via="api", address=address, client=request.headers.get("user-agent", "")[:500], person=person)
 
 
 OriginDep = Annotated[Origin, Depends(_origin)]
@@ -96,6 +99,7 @@ async def direct(
         approval_id=approval_id,
         action=action,
         to=to,
+        force=caller.may(Permission.ADMINISTER),
         comment=comment,
         origin=origin,
     )

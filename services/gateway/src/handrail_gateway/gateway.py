@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
-from fastapi.security import HTTPBearer
 from handrail_runtime.settings import Settings
 
 from handrail_gateway.admitting import Pending
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Database
-from handrail_gateway.gate import caller_of
 from handrail_gateway.generation.asking import Architect, ModelArchitect
 from handrail_gateway.idempotency import RecentKeys
+from handrail_gateway.identity.caller import Caller
+from handrail_gateway.identity.following import Following, KeysFollowed, NotFollowed
+from handrail_gateway.identity.keys import KeyTable, pepper_of
+from handrail_gateway.identity.rights import caller_of, guard
 from handrail_gateway.known import KnownWorkflows
 from handrail_gateway.live import LiveTail
 from handrail_gateway.progress import Missed, ProgressLog
@@ -32,6 +33,8 @@ class Gateway:
     recent: RecentKeys = field(default_factory=RecentKeys)
     known: KnownWorkflows = field(default_factory=KnownWorkflows)
     architect: Architect = field(default_factory=lambda: ModelArchitect(Settings()))
+    keys: KeyTable = field(default_factory=KeyTable)
+    follow: Following = field(default_factory=NotFollowed)
     webhook_key: str = ""
     max_pending: int = 100_000
     mcp_hosts: tuple[str, ...] = ()
@@ -42,15 +45,18 @@ class Gateway:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Gateway":
-        database = Database(settings.database_url)
+        database, publisher = Database(settings.database_url), Publisher.from_settings(settings)
+        keys = KeyTable(pepper_of(settings.key_pepper))
         return cls(
             database,
-            Publisher.from_settings(settings),
+            publisher,
             Positions(database),
             BrokerEnds.from_settings(settings),
             LiveTail.from_settings(database, settings),
             ProgressLog(settings),
             architect=ModelArchitect(settings),
+            keys=keys,
+            follow=KeysFollowed(settings, keys, publisher),
             webhook_key=settings.webhook_key,
             max_pending=settings.max_pending,
             mcp_hosts=tuple(host.strip() for host in settings.mcp_hosts.split(",") if host.strip()),
@@ -73,6 +79,7 @@ class Gateway:
     async def close(self) -> None:
         await self.tail.close()
         await self.progress.close()
+        await self.follow.close()
         await self.architect.close()
         await self.positions.close()
         await self.publisher.connection.close()
@@ -89,9 +96,7 @@ def _caller(request: Request) -> Caller:
     return caller_of(request.scope)
 
 
-bearer = HTTPBearer(auto_error=False, description="A JWT; `handrail token` makes one for development.")
-
 GatewayDep = Annotated[Gateway, Depends(_gateway)]
 CallerDep = Annotated[Caller, Depends(_caller)]
-Bearer = Security(bearer)
-"""Only for the API document: who may come in is decided by the gate, before any route is looked for."""
+Guarded = Security(guard)
+"""What every router but that of the webhooks is included with; see identity/rights.py."""

@@ -10,7 +10,7 @@ import orjson
 from fastapi import Header
 from handrail_contracts.ids import derive
 
-from handrail_gateway.auth import Caller
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import Problem
 
 Key = Annotated[

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from handrail_gateway.auth import Caller
+from handrail_gateway.identity.caller import Caller
 
 Key = tuple[str, str, str]
 

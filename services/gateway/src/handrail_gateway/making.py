@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from handrail_gateway import agents as registry
 from handrail_gateway import definitions
 from handrail_gateway.answers import parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.definitions import Document
 from handrail_gateway.gateway import Gateway
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import Problem
 from handrail_gateway.schemas import AgentRequest
 

@@ -9,13 +9,15 @@ from handrail_contracts.reviewers import Reviewer, ReviewerDefined, pool_id
 from handrail_contracts.topics import APPROVAL_EVENTS, EXECUTION_PARTITIONS, REVIEWER_DEFINED
 
 from handrail_gateway.answers import parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import not_found
 from handrail_gateway.schemas import ReviewerRequest
-from handrail_gateway.waiting import WAIT_SECONDS
+
+NOTED_SECONDS = 2.0
+"""How long a caller waits for approvals to take note."""
 
 
 async def look(
@@ -81,7 +83,7 @@ async def _publish(gateway: Gateway, caller: Caller, message: ReviewerDefined) -
     seen = await gateway.positions.current(place)
     await gateway.publisher.publish(REVIEWER_DEFINED, message.execution_id, message)
     began = gateway.now()
-    while gateway.now() - began < WAIT_SECONDS:
+    while gateway.now() - began < NOTED_SECONDS:
         row = next(iter(await look(gateway, caller, name=message.reviewer.reviewer_id)), None)
         if (None if row is None else parsed(row["reviewer"])) == wanted:
             return row

@@ -8,9 +8,9 @@ from handrail_contracts.topics import EXECUTION_PARTITIONS, SCHEDULE_DEFINED
 from handrail_contracts.triggers import SCHEDULE_PREFIX, ScheduleDefined, Timetable
 from handrail_graph import TimetableError, TriggerParameters, check_timetable
 
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import invalid, not_found
 
 

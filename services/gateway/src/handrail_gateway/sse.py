@@ -14,7 +14,7 @@ from handrail_runtime.errors import Unavailable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from handrail_gateway.auth import Caller
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.live import LiveTail, Said, Subscription, Tailing
 from handrail_gateway.metrics import STREAMS, STREAMS_ENDED
 from handrail_gateway.problems import Problem

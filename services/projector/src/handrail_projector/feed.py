@@ -21,7 +21,15 @@ from handrail_projector.writer import Place, Position, create_positions, read_po
 log = structlog.get_logger()
 
 PARTITIONED = (topics.WORKFLOW_STARTED, topics.EXECUTION_EVENTS, topics.APPROVAL_EVENTS, topics.SCHEDULE_DEFINED)
-SINGLE = (topics.WORKFLOW_DEFINED, topics.AGENT_REGISTERED, topics.RUNNER_STATUS, topics.DEAD_LETTERS)
+SINGLE = (
+    topics.WORKFLOW_DEFINED,
+    topics.AGENT_REGISTERED,
+    topics.RUNNER_STATUS,
+    topics.API_KEY_DEFINED,
+    topics.API_KEY_USED,
+    topics.DEAD_LETTERS,
+)
+COMPACTED = frozenset({topics.AGENT_REGISTERED, topics.RUNNER_STATUS, topics.API_KEY_DEFINED, topics.API_KEY_USED})
 JOURNALS = frozenset({topics.EXECUTION_EVENTS, topics.APPROVAL_EVENTS})
 BATCH = 4000
 GATHER_SECONDS = 0.01
@@ -113,7 +121,7 @@ class Feed:
         for record in records:
             if journal and accepted.take(record.offset, record.headers) is not Verdict.ACCEPTED:
                 continue
-            if record.value is None and topic in (topics.AGENT_REGISTERED, topics.RUNNER_STATUS):
+            if record.value is None and topic in COMPACTED:
                 continue
             try:
                 batch.add(topic, partition, record.offset, record.value, _link_of(record) if journal else "")

@@ -14,6 +14,7 @@ import orjson
 from handrail_contracts import topics
 from handrail_contracts.budgets import BudgetSet, budget_id
 from handrail_contracts.codec import DecodeError, decode
+from handrail_contracts.identity import ApiKeyDefined, ApiKeyUsed
 from handrail_contracts.platform import DeadLetter
 from handrail_contracts.runners import RunnerStatus
 from handrail_contracts.steps import AgentRegistered
@@ -68,6 +69,8 @@ class Batch:
     rollouts: dict[str, Row] = field(default_factory=dict)
     budgets: dict[str, Row] = field(default_factory=dict)
     budget_uses: dict[tuple[str, str, str, int], Row] = field(default_factory=dict)
+    keys: dict[str, Row] = field(default_factory=dict)
+    key_uses: dict[str, Row] = field(default_factory=dict)
 
     def add(self, topic: str, partition: int, offset: int, value: bytes | None, chain: str = "") -> None:
         """Takes one record in, in the order of its partition. Raises `Unreadable` and then has changed nothing."""
@@ -186,6 +189,19 @@ def _add_runner(batch: Batch, m: RunnerStatus) -> None:
     batch.runners[m.runner_id] = None if m.stopped else row
 
 
+def _add_key(batch: Batch, m: ApiKeyDefined) -> None:
+    """Without the digests: whoever reads the read models has no use for them."""
+    may = (m.name, list(m.roles), list(m.permissions), as_count(m.version))
+    until = None if m.earlier is None else as_moment(m.earlier.until)
+    made = (m.signs, m.made_by, as_moment(m.made_at), m.user_id, as_moment(m.occurred_at))
+    ends = (None if m.expires_at is None else as_moment(m.expires_at), m.revoked)
+    batch.keys[m.key_id] = (m.key_id, m.organization_id, m.project_id, *may, until, *made, *ends)
+
+
+def _add_key_use(batch: Batch, m: ApiKeyUsed) -> None:
+    batch.key_uses[m.key_id] = (m.key_id, as_moment(m.occurred_at))
+
+
 def _add_schedule(batch: Batch, m: ScheduleDefined) -> None:
     """Not by whose id is none: the scheduler refuses it, too."""
     if not m.execution_id.startswith(SCHEDULE_PREFIX):
@@ -214,5 +230,7 @@ _MESSAGES: dict[str, Callable[[Batch, Any], None]] = {
     topics.AGENT_REGISTERED: _add_agent,
     topics.RUNNER_STATUS: _add_runner,
     topics.SCHEDULE_DEFINED: _add_schedule,
+    topics.API_KEY_DEFINED: _add_key,
+    topics.API_KEY_USED: _add_key_use,
     topics.DEAD_LETTERS: _add_letter,
 }

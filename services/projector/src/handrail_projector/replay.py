@@ -31,6 +31,8 @@ TABLES = (
     "rollouts",
     "budgets",
     "budget_uses",
+    "api_keys",
+    "api_key_uses",
 )
 """All but `runners`, which changes every few seconds: what is compared would be of two moments."""
 Progress = Callable[[int, float], None]

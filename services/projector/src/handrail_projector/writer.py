@@ -190,6 +190,10 @@ async def _write_tables(connection: asyncpg.Connection, batch: Batch) -> None:
         await _write_latest(connection, batch.agents, "agents", "agents_removed")
     if batch.runners:
         await _write_latest(connection, batch.runners, "runners", "runners_stopped")
+    if batch.keys:
+        await connection.executemany(statement("api_keys"), batch.keys.values())
+    if batch.key_uses:
+        await connection.executemany(statement("api_key_uses"), batch.key_uses.values())
     if batch.letters:
         await connection.executemany(statement("dead_letters"), batch.letters.values())
 

@@ -50,6 +50,8 @@ from handrail_gateway.answers import parsed
 from handrail_gateway.controls import filter_arguments, steer
 from handrail_gateway.database import Row
 from handrail_gateway.idempotency import request_id
+from handrail_gateway.identity.caller import Permission
+from handrail_gateway.identity.rights import require
 from handrail_gateway.paging import decode_cursor, page
 from handrail_gateway.problems import Problem
 from handrail_gateway.schemas import ControlRequest, ExecuteRequest, Filter
@@ -72,7 +74,7 @@ class Workflows(RequestHandler):
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task | Message:
         with _in_protocol():
             validate_history_length(params.configuration)
-            watch = await _started(_asked(context), params.message)
+            watch = await _started(_asked(context, Permission.OPERATE), params.message)
             if not params.configuration.return_immediately:
                 await watch.to_the_end()
             return apply_history_length(_task(await watch.row()), params.configuration)
@@ -82,7 +84,7 @@ class Workflows(RequestHandler):
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Event, None]:
         with _in_protocol():
-            watch = await _started(_asked(context), params.message)
+            watch = await _started(_asked(context, Permission.OPERATE), params.message)
             if watch.ended:
                 yield apply_history_length(_task(await watch.row()), params.configuration)
                 return
@@ -125,7 +127,7 @@ class Workflows(RequestHandler):
     @validate_request_params
     async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task | None:
         with _in_protocol():
-            asked = _asked(context)
+            asked = _asked(context, Permission.OPERATE)
             row = await asked.execution(params.id)
             if row["status"] != "cancelled":
                 check("cancel", row)
@@ -222,8 +224,10 @@ def _depth(message: Message) -> dict[str, Any]:
 # --- the protocol's forms ---------------------------------------------------------------------------------------------
 
 
-def _asked(context: ServerCallContext) -> Asked:
+def _asked(context: ServerCallContext, needed: Permission = Permission.READ) -> Asked:
+    """The route let in whoever may read; what changes something needs more, whichever binding it came by."""
     found: Asked = context.state["asked"]
+    require(found.caller, needed)
     return found
 
 
@@ -249,6 +253,12 @@ def _in_protocol() -> Iterator[None]:
 
 
 def _error_of(problem: Problem) -> A2AError:
-    kinds = {404: TaskNotFoundError, 409: TaskNotCancelableError, 413: InvalidParamsError, 422: InvalidParamsError}
+    kinds = {
+        403: UnsupportedOperationError,
+        404: TaskNotFoundError,
+        409: TaskNotCancelableError,
+        413: InvalidParamsError,
+        422: InvalidParamsError,
+    }
     kind = kinds.get(problem.status, InternalError)
     return kind(problem.detail, data={"code": problem.code})

@@ -14,7 +14,7 @@ from starlette.types import Receive
 
 from handrail_gateway.a2a.handler import Workflows
 from handrail_gateway.a2a.watching import Asked
-from handrail_gateway.gate import caller_of
+from handrail_gateway.identity.rights import caller_of
 from handrail_gateway.sse import WRITE_SECONDS
 
 LEFT = 499

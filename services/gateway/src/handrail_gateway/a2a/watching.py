@@ -15,9 +15,9 @@ from google.protobuf.json_format import ParseDict
 
 from handrail_gateway import executions
 from handrail_gateway.a2a.tasks import INPUT_REQUIRED, events_of, status_event
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.metrics import STREAMS
 from handrail_gateway.sse import ExecutionStream, Position
 from handrail_gateway.streaming import TERMINAL, Frame

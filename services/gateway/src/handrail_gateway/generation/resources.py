@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from handrail_gateway.answers import parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.gateway import Gateway
+from handrail_gateway.identity.caller import Caller
 
 Json = dict[str, Any]
 

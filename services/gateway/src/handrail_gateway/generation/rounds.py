@@ -8,12 +8,12 @@ from typing import Any
 import structlog
 
 from handrail_gateway import definitions
-from handrail_gateway.auth import Caller
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.generation import drafts, wording
 from handrail_gateway.generation.asking import Said
 from handrail_gateway.generation.drafts import Draft, Unusable
 from handrail_gateway.generation.resources import Resources, resources_of
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import Problem
 from handrail_gateway.schemas import GenerateRequest
 

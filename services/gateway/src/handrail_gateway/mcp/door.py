@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from handrail_gateway.identity.rights import caller_of
 from handrail_gateway.problems import Problem
 
 if TYPE_CHECKING:  # see Door
@@ -20,7 +21,6 @@ if TYPE_CHECKING:  # see Door
 
     from handrail_gateway.mcp.api import Api
 
-CREDENTIALS = ("authorization", "x-elevaite-userid", "x-elevaite-organizationid", "x-elevaite-projectid")
 HERE = ("127.0.0.1", "localhost", "[::1]")
 ORIGINS = (("http", ""), ("http", ":*"), ("https", ""), ("https", ":*"))
 
@@ -36,7 +36,7 @@ class _Opened:
 class Door:
     """The MCP server over the API of the same process; made at the first request, since importing it takes a while.
 
-    The tools call `app` with the caller's own credentials: its gate decides on them as on any other request.
+    The tools call `app` as the caller that its gate let in, and its routes decide on the caller's rights as on any request.
     """
 
     def __init__(self, app: ASGIApp, version: str, hosts: Sequence[str] = ()) -> None:
@@ -96,10 +96,9 @@ class Door:
         from handrail_gateway.mcp.api import Api
         from handrail_gateway.mcp.inprocess import InProcess
 
-        given = ctx.headers or {}
-        headers = {name: given[name] for name in CREDENTIALS if name in given}
+        came: Any = ctx.request_context.request
         async with httpx2.AsyncClient(
-            transport=InProcess(self._app), base_url="http://gateway/api/v1", headers=headers, trust_env=False
+            transport=InProcess(self._app, caller_of(came.scope)), base_url="http://gateway/api/v1", trust_env=False
         ) as client:
             yield Api(client)
 

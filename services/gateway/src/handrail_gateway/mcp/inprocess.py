@@ -6,10 +6,14 @@ from collections.abc import AsyncIterator
 import httpx2
 from starlette.types import ASGIApp, Message, Scope
 
+from handrail_gateway.identity.caller import Caller
+from handrail_gateway.identity.rights import CALLER
+
 
 class InProcess(httpx2.AsyncBaseTransport):
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, caller: Caller) -> None:
+        """Every request is the caller's, whatever its headers say."""
+        self._app, self._caller = app, caller
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         exchange = _Exchange(await request.aread())
@@ -26,6 +30,7 @@ class InProcess(httpx2.AsyncBaseTransport):
             "server": (request.url.host, request.url.port),
             "client": ("127.0.0.1", 0),
             "root_path": "",
+            CALLER: self._caller,
         }
         exchange.working = asyncio.create_task(exchange.work(self._app, scope), name=f"in-process {request.url.path}")
         status, headers = await exchange.begun()

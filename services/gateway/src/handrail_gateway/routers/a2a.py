@@ -10,8 +10,8 @@ from fastapi import APIRouter, Path, Request, Response
 from handrail_gateway import definitions
 from handrail_gateway.a2a.cards import PREFIX, card_of
 from handrail_gateway.answers import Answer, parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.routers.workflows import WorkflowId
 from handrail_gateway.schemas import CardPage, JsonObject

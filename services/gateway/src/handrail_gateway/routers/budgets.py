@@ -10,10 +10,10 @@ from handrail_contracts.ids import derive
 from handrail_contracts.topics import ADMISSION, WORKFLOW_DEFINED
 
 from handrail_gateway.answers import Answer
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key, request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import invalid, not_found
 from handrail_gateway.schemas import Budget, BudgetPage, BudgetRequest

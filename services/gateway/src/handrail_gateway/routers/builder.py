@@ -7,10 +7,10 @@ from handrail_graph import COMMON, PARAMETERS, compile_workflow, convert
 
 from handrail_gateway import agents, definitions
 from handrail_gateway.answers import Answer, parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.building import Steps, canvas
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import not_found
 from handrail_gateway.routers.executions import ExecutionId, get_execution
 from handrail_gateway.routers.mcps import servers

@@ -10,13 +10,13 @@ from handrail_contracts.envelope import utc
 from pydantic import AwareDatetime
 
 from handrail_gateway.answers import Answer, parsed, renamed
-from handrail_gateway.auth import Caller
 from handrail_gateway.controls import accepted, filter_arguments, steer
 from handrail_gateway.database import Row
 from handrail_gateway.differences import differences
 from handrail_gateway.executions import find
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key, request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, encode_cursor, page
 from handrail_gateway.problems import invalid
 from handrail_gateway.schemas import (

@@ -4,10 +4,10 @@ from fastapi import APIRouter
 
 from handrail_gateway import definitions
 from handrail_gateway.answers import Answer
-from handrail_gateway.auth import Caller
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.generation.rounds import generate
 from handrail_gateway.idempotency import Key, fingerprint, request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.making import make, unregistered
 from handrail_gateway.problems import conflict
 from handrail_gateway.routers.workflows import detail

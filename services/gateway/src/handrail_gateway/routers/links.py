@@ -10,11 +10,11 @@ from starlette.responses import HTMLResponse
 
 from handrail_gateway import gates
 from handrail_gateway.answers import parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.decision_page import asked, told
 from handrail_gateway.gates import OriginDep
 from handrail_gateway.gateway import Gateway, GatewayDep
 from handrail_gateway.idempotency import request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import Problem
 from handrail_gateway.schemas import DecisionRequest
 

@@ -7,10 +7,10 @@ from handrail_contracts.topics import AGENT_REGISTERED
 
 from handrail_gateway import agents
 from handrail_gateway.answers import Answer, parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import conflict, not_found
 from handrail_gateway.schemas import AGENT_NAME, Registration, Server, ServerPage, ServerRequest

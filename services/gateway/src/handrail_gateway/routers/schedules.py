@@ -9,9 +9,9 @@ from handrail_graph import upcoming
 
 from handrail_gateway import definitions, scheduling
 from handrail_gateway.answers import Answer, parsed, renamed
-from handrail_gateway.auth import Caller
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key, request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import conflict
 from handrail_gateway.schemas import Schedule, SchedulePage, ScheduleRequest, Upcoming

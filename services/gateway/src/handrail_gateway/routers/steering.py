@@ -7,11 +7,11 @@ from handrail_graph import unplaced
 
 from handrail_gateway import controls
 from handrail_gateway.answers import Answer, parsed
-from handrail_gateway.auth import Caller
 from handrail_gateway.database import Row
 from handrail_gateway.executions import find
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key, request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import conflict, invalid
 from handrail_gateway.routers.executions import ExecutionId
 from handrail_gateway.schemas import (

@@ -91,6 +91,7 @@ from handrail_gateway.schemas.generation import (
     GenerateRequest,
     McpSuggestion,
 )
+from handrail_gateway.schemas.keys import IssuedKey, KeyPage, KeyRequest, KeySummary, RotateRequest
 from handrail_gateway.schemas.people import (
     AGENT_NAME,
     AgentKind,
@@ -233,7 +234,11 @@ __all__ = [
     "HistoryEvent",
     "HistoryPage",
     "InstantiateRequest",
+    "IssuedKey",
     "JsonObject",
+    "KeyPage",
+    "KeyRequest",
+    "KeySummary",
     "McpSuggestion",
     "MigrateRequest",
     "Migration",
@@ -254,6 +259,7 @@ __all__ = [
     "ReviewerRequest",
     "Rollout",
     "RolloutRequest",
+    "RotateRequest",
     "Schedule",
     "SchedulePage",
     "ScheduleRequest",
