@@ -196,6 +196,29 @@ async def test_the_api_document_is_complete_and_says_how_errors_look() -> None:
     assert "http" not in page.text.replace("http-equiv", "")
 
 
+async def test_what_is_not_allowed_says_what_is() -> None:
+    async with World().client() as client:
+        refused = await client.patch("/api/v1/workflows/w")
+    assert problem(refused)["code"] == "METHOD_NOT_ALLOWED"
+    assert refused.headers["allow"] == "DELETE, GET, PUT"
+
+
+async def test_the_door_for_mcp_refuses_what_is_not_json_as_all_others_do() -> None:
+    async with World().client() as client:
+        refused = await client.post("/mcp")
+    assert (refused.status_code, problem(refused)["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+async def test_routes_that_speak_another_protocol_document_its_refusals() -> None:
+    paths = World().app.openapi()["paths"]
+    for path, method in (("/mcp", "post"), ("/a2a/workflows/{workflow_id}/tasks", "get")):
+        assert set(paths[path][method]["responses"]["4XX"]["content"]) == {
+            "application/json",
+            "application/problem+json",
+        }
+    assert {"502", "503", "504"} <= set(paths["/api/v1/workflows/generate"]["post"]["responses"])
+
+
 async def test_a_failure_of_ours_tells_no_secrets() -> None:
     world = World()
 
