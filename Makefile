@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
 RUN := $(UV) run --frozen
-PATHS := contracts/src libs/graph/src libs/runtime/src services/gateway/src services/scheduler/src \
+PATHS := contracts/src libs/graph/src libs/runtime/src libs/client/src services/gateway/src services/scheduler/src \
 	services/agent-runner/src services/approvals/src services/projector/src cli/src
 
 .DEFAULT_GOAL := help
