@@ -123,6 +123,9 @@ async def test_what_is_not_there_is_a_problem_too() -> None:
         (b'{"name": Infinity}', 422, "not JSON"),
         (b'{"name": "\\ud800"}', 422, "not JSON"),
         (b'{"name": "a\\u0000b"}', 422, "NUL"),
+        (b'{"config": {"n": 18446744073709551616}}', 422, "64 bits"),
+        (b'{"config": {"n": -9223372036854775809}}', 422, "64 bits"),
+        (b'{"n": ' + b"9" * 5000 + b"}", 422, "not JSON"),
         (b"\xff\xfe", 422, "not JSON"),
         (b"[" * 5_000 + b"]" * 5_000, 422, ""),
         (b'{"name":' + b"[" * MAX_JSON_DEPTH + b"]" * MAX_JSON_DEPTH + b"}", 422, "nested deeper"),
@@ -217,6 +220,13 @@ async def test_routes_that_speak_another_protocol_document_its_refusals() -> Non
             "application/problem+json",
         }
     assert {"502", "503", "504"} <= set(paths["/api/v1/workflows/generate"]["post"]["responses"])
+
+
+async def test_numbers_of_64_bits_and_long_texts_of_digits_come_to_the_compiler() -> None:
+    numbers = {"most": 2**64 - 1, "least": -(2**63), "text": "9" * 40, "float": 1234567890123456789012.5}
+    async with World().client() as client:
+        refused = await client.post("/api/v1/workflows", json={"name": "w", "tasks": [], "numbers": numbers})
+    assert "The workflow has" in problem(refused)["detail"]
 
 
 async def test_a_failure_of_ours_tells_no_secrets() -> None:
