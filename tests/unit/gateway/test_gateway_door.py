@@ -229,6 +229,12 @@ async def test_numbers_of_64_bits_and_long_texts_of_digits_come_to_the_compiler(
     assert "The workflow has" in problem(refused)["detail"]
 
 
+async def test_a_dry_run_is_documented() -> None:
+    paths = World().app.openapi()["paths"]
+    for path in ("/api/v1/executions/bulk", "/api/v1/executions/{execution_id}/migrate"):
+        assert {"200", "202"} <= set(paths[path]["post"]["responses"])
+
+
 async def test_a_failure_of_ours_tells_no_secrets() -> None:
     world = World()
 
