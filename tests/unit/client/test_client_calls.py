@@ -10,6 +10,7 @@ from handrail_client import (
     ApiError,
     Conflict,
     ExecutionFailed,
+    Handrail,
     Invalid,
     NotFound,
     OutcomeUnknown,
@@ -165,6 +166,11 @@ async def test_an_api_key_takes_the_place_of_a_token(monkeypatch: pytest.MonkeyP
         await handrail.execution("e").pause()
     sent = door.requests[0].headers
     assert (sent["X-API-Key"], "Authorization" in sent, sent["X-elevAIte-OrganizationId"]) == ("k", False, "acme")
+
+
+def test_an_address_without_a_scheme_is_told_at_once() -> None:
+    with pytest.raises(ValueError, match="'localhost:8000' does not"):
+        Handrail("localhost:8000")
 
 
 APPROVAL: dict[str, Any] = {

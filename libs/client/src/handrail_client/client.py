@@ -42,6 +42,8 @@ class Handrail:
             token, api_key = os.environ.get("HANDRAIL_TOKEN"), os.environ.get("HANDRAIL_API_KEY")
         chosen = {"X-elevAIte-OrganizationId": organization, "X-elevAIte-ProjectId": project}
         address = (url or os.environ.get("HANDRAIL_URL") or HERE).rstrip("/")
+        if not address.startswith(("http://", "https://")):
+            raise ValueError(f"the gateway's address begins with http:// or https://, and {address!r} does not")
         self._client = httpx2.AsyncClient(
             base_url=f"{address}/api/v1",
             auth=Credentials(token, api_key),
