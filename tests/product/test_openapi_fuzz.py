@@ -43,7 +43,8 @@ async def test_every_answer_is_as_documented_and_none_is_a_5xx(api: Api, tmp_pat
     token = mint(api.folder / "auth", user="eve", organization="fuzzed", project="p", ttl=36_000)
     run = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli", "run", f"{api.platform.cluster.url('gateway')}/openapi.json",
-        "--header", f"Authorization: Bearer {token}", "--checks", CHECKS, "--continue-on-failure", "--request-timeout", "30",
+        "--header", f"Authorization: Bearer {token}", "--header", "A2A-Version: 1.0",
+        "--checks", CHECKS, "--continue-on-failure", "--request-timeout", "30",
         "--warnings", "off", "--no-color", *budget,
         env=os.environ | {"SCHEMATHESIS_HOOKS": "support.fuzzing", "HANDRAIL_FUZZ_KNOWN": str(known), "PYTHONPATH": str(TESTS)},
         cwd=tmp_path, stdout=asyncio.subprocess.PIPE,

@@ -26,8 +26,6 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     whole = crc32(repr((case.path_parameters, case.operation.label, case.query, str(case.body))).encode())
     if isinstance(case.body, dict) and case.operation.label in KNOWN["bodies"] and whole % 2:
         case.body = KNOWN["bodies"][case.operation.label]
-    if "/a2a/" in case.operation.path:
-        case.headers["A2A-Version"] = "1.0"
     for name in case.path_parameters or ():
         kind = kind_of(name, case.operation.path)
         known = KNOWN.get(f"ended_{kind}" if case.operation.path.endswith(ENDLESS) else kind, [])
