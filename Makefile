@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 UV := $(shell command -v uv 2>/dev/null || echo .venv/bin/uv)
 RUN := $(UV) run --frozen
-PATHS := contracts/src libs/graph/src libs/runtime/src services/gateway/src services/scheduler/src \
+PATHS := contracts/src libs/graph/src libs/runtime/src libs/client/src services/gateway/src services/scheduler/src \
 	services/agent-runner/src services/approvals/src services/projector/src cli/src
 
 .DEFAULT_GOAL := help
@@ -51,7 +51,10 @@ chaos: setup ## the fault tests at full size
 generate-check: setup ## thirty descriptions for a model: make generate-check MODEL=openai:gpt-5-mini
 	HANDRAIL_GENERATOR_MODEL=$(or $(MODEL),offline) $(RUN) pytest tests/product/test_generate.py -q
 
+fuzz: setup ## ten minutes of requests that the API document allows, or nearly: make fuzz SEED=7
+	HANDRAIL_FUZZ_SECONDS=600 HANDRAIL_FUZZ_SEED=$(or $(SEED),1) $(RUN) pytest tests/product/test_openapi_fuzz.py -q -s
+
 scale: setup ## 20,000 schedules, a fan-out of 100,000, a shadow of 1,000, at full size
 	HANDRAIL_SCALE=1 $(RUN) pytest tests/product/test_scale.py -q -s
 
-.PHONY: help bench generate-check scale demo replay chaos setup up check test clean
+.PHONY: help bench fuzz generate-check scale demo replay chaos setup up check test clean

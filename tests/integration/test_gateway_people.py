@@ -124,6 +124,19 @@ class TestApprovals:
         await say(gateway, execution, event)
         assert answer(await writing, 201, schemas.Comment)["author"] == "ada"
 
+    async def test_at_a_gate_that_is_closed_nobody_would_hear_a_comment(
+        self, gateway: World, client: httpx2.AsyncClient
+    ) -> None:
+        execution = str(uuid4())
+        gate = await opened(gateway, execution)
+        told = ApprovalCommented(approval_id=gate, comment_id=str(uuid4()), author="ada", text="why?")
+        await say(gateway, execution, told, ApprovalClosed(approval_id=gate, decision="approved", by="ada"))
+        async with asyncio.timeout(20):
+            while (await client.get(f"/api/v1/approvals/{gate}")).json()["status"] == "pending":
+                await asyncio.sleep(0.02)
+        problem(await client.post(f"/api/v1/approvals/{gate}/comments", json={"text": "late"}), 409, "ALREADY_DECIDED")
+        assert await gateway.records("comment.added", execution) == []
+
 
 class TestTenants:
     async def test_nothing_of_another_tenant_can_be_seen_or_touched(

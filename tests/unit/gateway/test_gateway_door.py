@@ -125,6 +125,9 @@ async def test_what_is_not_there_is_a_problem_too() -> None:
         (b'{"name": Infinity}', 422, "not JSON"),
         (b'{"name": "\\ud800"}', 422, "not JSON"),
         (b'{"name": "a\\u0000b"}', 422, "NUL"),
+        (b'{"config": {"n": 18446744073709551616}}', 422, "64 bits"),
+        (b'{"config": {"n": -9223372036854775809}}', 422, "64 bits"),
+        (b'{"n": ' + b"9" * 5000 + b"}", 422, "not JSON"),
         (b"\xff\xfe", 422, "not JSON"),
         (b"[" * 5_000 + b"]" * 5_000, 422, ""),
         (b'{"name":' + b"[" * MAX_JSON_DEPTH + b"]" * MAX_JSON_DEPTH + b"}", 422, "nested deeper"),
@@ -198,6 +201,42 @@ async def test_the_api_document_is_complete_and_says_how_errors_look() -> None:
     assert "ProblemDetails" in document["components"]["schemas"]
     assert "HTTPValidationError" not in orjson.dumps(document).decode()
     assert "http" not in page.text.replace("http-equiv", "")
+
+
+async def test_what_is_not_allowed_says_what_is() -> None:
+    async with World().client() as client:
+        refused = await client.patch("/api/v1/workflows/w")
+    assert problem(refused)["code"] == "METHOD_NOT_ALLOWED"
+    assert refused.headers["allow"] == "DELETE, GET, PUT"
+
+
+async def test_the_door_for_mcp_refuses_what_is_not_json_as_all_others_do() -> None:
+    async with World().client() as client:
+        refused = await client.post("/mcp")
+    assert (refused.status_code, problem(refused)["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+async def test_routes_that_speak_another_protocol_document_its_refusals() -> None:
+    paths = World().app.openapi()["paths"]
+    for path, method in (("/mcp", "post"), ("/a2a/workflows/{workflow_id}/tasks", "get")):
+        assert set(paths[path][method]["responses"]["4XX"]["content"]) == {
+            "application/json",
+            "application/problem+json",
+        }
+    assert {"502", "503", "504"} <= set(paths["/api/v1/workflows/generate"]["post"]["responses"])
+
+
+async def test_numbers_of_64_bits_and_long_texts_of_digits_come_to_the_compiler() -> None:
+    numbers = {"most": 2**64 - 1, "least": -(2**63), "text": "9" * 40, "float": 1234567890123456789012.5}
+    async with World().client() as client:
+        refused = await client.post("/api/v1/workflows", json={"name": "w", "tasks": [], "numbers": numbers})
+    assert "The workflow has" in problem(refused)["detail"]
+
+
+async def test_a_dry_run_is_documented() -> None:
+    paths = World().app.openapi()["paths"]
+    for path in ("/api/v1/executions/bulk", "/api/v1/executions/{execution_id}/migrate"):
+        assert {"200", "202"} <= set(paths[path]["post"]["responses"])
 
 
 async def test_a_failure_of_ours_tells_no_secrets() -> None:

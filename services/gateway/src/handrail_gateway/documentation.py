@@ -12,12 +12,23 @@ from handrail_gateway.problems import MEDIA_TYPE
 from handrail_gateway.schemas import ProblemDetails
 
 _PROBLEM = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
-_ANSWERS = {
+_ANSWERS: dict[str, Any] = {
     "4XX": {"description": "refused; `code` says why", "content": {MEDIA_TYPE: _PROBLEM}},
     "503": {
         "description": "broker or database away; `Retry-After` says when to try again",
         "content": {MEDIA_TYPE: _PROBLEM},
     },
+}
+FOREIGN_REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "refused; by the protocol in its own words, by the gateway as a problem",
+        "content": {"application/json": {}, MEDIA_TYPE: _PROBLEM},
+    }
+}
+"""Of routes that speak somebody else's protocol."""
+MODEL_REFUSALS: dict[int | str, dict[str, Any]] = {
+    502: {"description": "the model refuses", "content": {MEDIA_TYPE: _PROBLEM}},
+    504: {"description": "the model is too slow", "content": {MEDIA_TYPE: _PROBLEM}},
 }
 _INTRODUCTION = (
     "Workflows of agents on a log. `/api/...` is the same API as `/api/v1/...`. Every POST, PUT and DELETE takes an "
@@ -53,7 +64,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         assert path not in OPEN_PATHS
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            operation["responses"] |= _ANSWERS
+            operation["responses"] = _ANSWERS | operation["responses"]
     return found
 
 

@@ -1,6 +1,8 @@
 """The outermost layers, as plain ASGI: who may come in, and what a body may look like. Nothing passes by default."""
 
 import asyncio
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +25,7 @@ HOOKS, LINKS = "/hooks/", "/decide/"
 MAX_BODY_BYTES = 1024 * 1024
 MAX_JSON_DEPTH = 64
 FORM = b"application/x-www-form-urlencoded"
+LONG_NUMBER = re.compile(rb"\d{19}")
 JSON_TYPES = (b"application/json", b"application/a2a+json")
 
 
@@ -142,6 +145,15 @@ def _check(scope: Scope, body: bytes) -> None:
     except orjson.JSONDecodeError as error:
         raise invalid(f"The body is not JSON: {error}") from None
     check_value(value, nul=b"\\u0000" in body)
+    if LONG_NUMBER.search(body):
+        json.loads(body, parse_int=_whole)
+
+
+def _whole(digits: str) -> int:
+    """Not more than 64 bits: half of those who read it would make a float of it, the others fail."""
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
+        raise invalid(f"The body has a whole number of more than 64 bits, {digits[:30]}: send it as a text.")
+    return int(digits)
 
 
 def check_value(value: Any, *, nul: bool) -> None:

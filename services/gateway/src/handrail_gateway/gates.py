@@ -120,6 +120,8 @@ async def comment(
 ) -> Answer:
     gate = await _decidable(gateway, caller, approval_id, kind)
     comment_id = request_id(caller, f"approvals/{approval_id}/comments", key)
+    if gate["status"] != "pending" and await _written(gateway, caller, approval_id, comment_id) is None:
+        raise conflict("ALREADY_DECIDED", f"The gate was {gate['status']} before: nobody would hear the comment.")
     gateway.recent.check(comment_id, key, body.model_dump())
     message = CommentAdded(
         **caller.tenant.model_dump(),
@@ -141,6 +143,11 @@ async def comment(
         "created_at": message.occurred_at if journaled is None else journaled["at"],
     }
     return Answer(told, 201)
+
+
+async def _written(gateway: Gateway, caller: Caller, approval_id: str, comment_id: str) -> Row | None:
+    whose = (caller.organization_id, caller.project_id, approval_id)
+    return await gateway.database.row("comment", *whose, comment_id)
 
 
 async def _decidable(gateway: Gateway, caller: Caller, approval_id: str, kind: str) -> Row:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 log = structlog.get_logger()
 
@@ -82,6 +83,16 @@ def path_of(location: Sequence[str | int]) -> str:
 _CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
+def _allowed(request: Request) -> list[str]:
+    """What this path can be asked for. A route knows its own methods only, and each method of a path is a route."""
+    routes = request.app.routes
+    return [
+        method
+        for method in ("DELETE", "GET", "HEAD", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+
+
 def install(app: FastAPI) -> None:
     """Every error of the app leaves as problem details."""
 
@@ -93,7 +104,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         code = _CODES.get(error.status_code, "ERROR")
         detail = f"{request.method} {request.url.path}: {error.detail}"
-        return Problem(error.status_code, code, detail, headers=error.headers).response(request.url.path)
+        headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
+        return Problem(error.status_code, code, detail, headers=headers).response(request.url.path)
 
     async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

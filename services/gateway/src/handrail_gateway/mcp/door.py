@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from handrail_gateway.documentation import FOREIGN_REFUSALS
 from handrail_gateway.identity.rights import caller_of
 from handrail_gateway.problems import Problem
 
@@ -52,6 +53,8 @@ class Door:
             self._opening = asyncio.create_task(self._open(), name="mcp-opens")
         opened = await asyncio.shield(self._opening)
         request = Request(scope)
+        if not request.headers.get("content-type", "").lower().startswith("application/json"):
+            raise Problem(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be sent as `Content-Type: application/json`.")
         refused = await opened.names.validate_request(request)
         if refused is not None:
             raise Problem(
@@ -117,7 +120,14 @@ class _Handed(Response):
 @router.post(
     "/mcp",
     response_class=Response,
-    responses={200: {"description": "JSON-RPC, as JSON or as server-sent events", "content": {"application/json": {}}}},
+    responses={
+        200: {
+            "description": "JSON-RPC, as JSON or as server-sent events",
+            "content": {"application/json": {}, "text/event-stream": {}},
+        },
+        202: {"description": "a notification was taken"},
+        **FOREIGN_REFUSALS,
+    },
 )
 async def mcp(request: Request) -> Response:
     """The Model Context Protocol over streamable HTTP, for clients of that protocol: see docs/guides/mcp.md."""

@@ -10,13 +10,14 @@ from fastapi import APIRouter, Path, Request, Response
 from handrail_gateway import definitions
 from handrail_gateway.a2a.cards import PREFIX, card_of
 from handrail_gateway.answers import Answer, parsed
+from handrail_gateway.documentation import FOREIGN_REFUSALS
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.identity.caller import Caller
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.routers.workflows import WorkflowId
 from handrail_gateway.schemas import CardPage, JsonObject
 
-router = APIRouter(prefix=PREFIX, tags=["a2a"])
+router = APIRouter(prefix=PREFIX, tags=["a2a"], responses=FOREIGN_REFUSALS)
 
 TaskId = Annotated[str, Path(alias="id", min_length=1, max_length=200)]
 BODY: dict[str, Any] = {

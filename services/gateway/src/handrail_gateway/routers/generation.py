@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from handrail_gateway import definitions
 from handrail_gateway.answers import Answer
+from handrail_gateway.documentation import MODEL_REFUSALS
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.generation.rounds import generate
 from handrail_gateway.idempotency import Key, fingerprint, request_id
@@ -16,7 +17,7 @@ from handrail_gateway.schemas import AgentRequest, Applied, ApplyRequest, Genera
 router = APIRouter(prefix="/workflows/generate", tags=["generation"])
 
 
-@router.post("", response_model=Generated)
+@router.post("", response_model=Generated, responses=MODEL_REFUSALS)
 async def generate_workflow(body: GenerateRequest, gateway: GatewayDep, caller: CallerDep) -> Answer:
     """Drafts a workflow that does what the prompt says, of the agents, tools and servers that there are, and new agents where
     those can't do it. It compiles, or is corrected by the model until it does. Stores nothing: look at it, change it, and give

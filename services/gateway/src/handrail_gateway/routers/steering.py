@@ -33,8 +33,10 @@ from handrail_gateway.streaming import TERMINAL
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
+DRY_RUN = {"description": "with `dry_run`: what would happen"}
 
-@router.post("/bulk", status_code=202, response_model=BulkAnswer)
+
+@router.post("/bulk", status_code=202, response_model=BulkAnswer, responses={200: {"model": BulkAnswer, **DRY_RUN}})
 async def bulk_control(body: BulkRequest, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Answer:
     """One action for every execution that the filter matches; `dry_run` counts, and says which could not take it."""
     if body.action in ("skip", "rewind") and not body.step_id:
@@ -98,7 +100,12 @@ async def edit_step(
     return await _steer(gateway, caller, row, "edit", body, key, step_id=body.step_id, data=body.input)
 
 
-@router.post("/{execution_id}/migrate", status_code=202, response_model=Migration)
+@router.post(
+    "/{execution_id}/migrate",
+    status_code=202,
+    response_model=Migration,
+    responses={200: {"model": Migration, **DRY_RUN}},
+)
 async def migrate_execution(
     execution_id: ExecutionId, body: MigrateRequest, gateway: GatewayDep, caller: CallerDep, key: Key = None
 ) -> Answer:

@@ -1,0 +1,63 @@
+"""A client of Handrail's API: start executions, watch them, decide, and say what happened. See docs/guides/client.md."""
+
+from handrail_client.client import Handrail
+from handrail_client.errors import (
+    AlreadyDecided,
+    AlreadyFinished,
+    ApiError,
+    Conflict,
+    ExecutionFailed,
+    Forbidden,
+    HandrailError,
+    Invalid,
+    KeyReused,
+    NotFound,
+    OutcomeUnknown,
+    Revised,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+    Unreachable,
+)
+from handrail_client.events import (
+    Delta,
+    Ended,
+    Status,
+    StepEnded,
+    StepStarted,
+    StreamEvent,
+    ToolAnswered,
+    ToolCalled,
+    Trouble,
+)
+from handrail_client.executions import Handle
+
+__all__ = [
+    "AlreadyDecided",
+    "AlreadyFinished",
+    "ApiError",
+    "Conflict",
+    "Delta",
+    "Ended",
+    "ExecutionFailed",
+    "Forbidden",
+    "Handle",
+    "Handrail",
+    "HandrailError",
+    "Invalid",
+    "KeyReused",
+    "NotFound",
+    "OutcomeUnknown",
+    "Revised",
+    "Status",
+    "StepEnded",
+    "StepStarted",
+    "StreamEvent",
+    "TooMany",
+    "ToolAnswered",
+    "ToolCalled",
+    "Trouble",
+    "Unauthenticated",
+    "Unavailable",
+    "Unreachable",
+]
