@@ -1,5 +1,7 @@
 """Where people decide: approvals and suggestions."""
 
+import asyncio
+import builtins
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal
 from uuid import uuid4
@@ -12,6 +14,9 @@ from handrail_client.transport import Backoff, Transport, given
 SUBMITTED = "submitted"
 
 
+LOOK_SECONDS = 0.1
+
+
 class Approvals:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -19,6 +24,18 @@ class Approvals:
     def list(self, *, status: str | None = None, execution_id: str | None = None) -> AsyncIterator[Approval]:
         """Oldest first."""
         return self._transport.pages(calls.APPROVALS, query=given(status=status, execution_id=execution_id))
+
+    async def pending(self, execution_id: str, *, timeout: float = 10.0) -> "builtins.list[Approval]":
+        """The execution's gates that wait, once there is one: it waits a moment before its gate is open.
+
+        Empty if none opens within `timeout` seconds.
+        """
+        until = asyncio.get_running_loop().time() + timeout
+        while True:
+            found = [gate async for gate in self.list(status="pending", execution_id=execution_id)]
+            if found or asyncio.get_running_loop().time() > until:
+                return found
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def get(self, approval_id: str) -> Approval:
         return await self._transport.ask(calls.APPROVAL, {"approval_id": approval_id})
