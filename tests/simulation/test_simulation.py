@@ -21,6 +21,7 @@ EVENTS = (
     "step.steered", "execution.version_changed", "compensation.started", "execution.admitted", "step.advanced",
     "suggestion.made", "suggestion.sent_back", "suggestion.approved", "suggestion.refused", "action.executed",
     "budget.reserved", "budget.exhausted", "budget.settled", "budget.granted", "budget.awaited",
+    "tasks.planned", "step.annotated", "step.overdue",
 )  # fmt: skip
 """What every chunk of seeds must have met, so that a dead world can't pass."""
 

@@ -18,6 +18,7 @@ from handrail_contracts import (
     platform,
     runners,
     steps,
+    tasks,
     triggers,
     workflows,
 )
@@ -40,6 +41,7 @@ _MODULES = (
     approval_events,
     platform,
     runners,
+    tasks,
 )
 MAX_RECORD_BYTES = 1_000_000
 """What a record may weigh with its key and headers: below `max.message.bytes`, so that the broker never refuses one."""

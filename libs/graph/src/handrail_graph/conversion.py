@@ -80,8 +80,13 @@ def _step(node: Node) -> dict[str, Any]:
         "cancel_rest": bool(node.rest),
         "timeout_seconds": node.timeout_seconds,
         "retry": _retry(node.retry),
+        **_terms(node),
     }
     return step | {name: value for name, value in optional.items() if value}
+
+
+def _terms(node: Node) -> Mapping[str, Any]:
+    return {} if node.task is None else node.task.said
 
 
 def _retry(retry: Retry) -> dict[str, Any]:
@@ -208,7 +213,7 @@ def to_dependencies(graph: Graph) -> Converted:
 
 def _agent_task(node: Node, name: str) -> dict[str, Any]:
     assert isinstance(node.parameters, AgentParameters)
-    task: dict[str, Any] = {**_asked(node.parameters, name), "input": node.parameters.input.value}
+    task: dict[str, Any] = {**_asked(node.parameters, name), "input": node.parameters.input.value, **_terms(node)}
     if retry := _retry(node.retry):
         task["retry"] = retry
     if node.timeout_seconds is not None:
@@ -243,7 +248,12 @@ def _definition_step(node: Node) -> dict[str, Any]:
         case ConditionParameters(condition=condition):
             step |= {"type": "conditional", "condition": condition.text, "then": list(node.next)}
             return step | ({"else": list(node.otherwise)} if node.otherwise else {})
-    optional = {"next": list(node.next), "retry": _retry(node.retry), "timeout_seconds": node.timeout_seconds}
+    optional = {
+        "next": list(node.next),
+        "retry": _retry(node.retry),
+        "timeout_seconds": node.timeout_seconds,
+        **_terms(node),
+    }
     return step | {name: value for name, value in optional.items() if value}
 
 
