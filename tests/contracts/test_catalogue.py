@@ -18,6 +18,7 @@ from handrail_contracts import (
     platform,
     runners,
     steps,
+    tasks,
     topics,
     triggers,
     workflows,
@@ -45,6 +46,7 @@ FAMILIES = (
     platform,
     runners,
     steps,
+    tasks,
     triggers,
     workflows,
 )

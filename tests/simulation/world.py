@@ -254,6 +254,8 @@ class World:
 
     def _about_task(self, action: str) -> dict[str, Any]:
         """Tasks are handed over to agents and people; agents that answer for themselves are the right ones now and then."""
+        from simulation.graphs import AGENTS, TALKERS
+
         dice = self.dice
         match action:
             case "reassign":

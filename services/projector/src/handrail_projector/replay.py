@@ -29,8 +29,10 @@ TABLES = (
     "rollouts",
     "budgets",
     "budget_uses",
+    "tasks",
+    "task_comments",
 )
-"""All but `runners`, which changes every few seconds: what is compared would be of two moments."""
+"""All but `runners` and `agent_beats`, which change every few seconds: what is compared would be of two moments."""
 Progress = Callable[[int, float], None]
 """Told now and then: records so far, seconds so far."""
 
