@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from handrail_contracts.agents import A2aConfig, BreakerConfig, LlmConfig
 from handrail_contracts.codec import first_mistake
 from handrail_runtime.models import schema_mistake
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from handrail_gateway.schemas.base import ApprovalStatus, JsonObject, Request
 
@@ -39,7 +39,17 @@ class CommentRequest(Request):
     revise: bool = Field(True, description="whether it sends a suggestion back to its agent")
 
 
-AgentKind = Literal["http", "python", "scripted", "llm", "a2a"]
+AgentKind = Literal["http", "python", "scripted", "llm", "a2a", "external"]
+
+
+class AgentHistory(Request):
+    """Figures of before, which the agent brings along: those that are computed here add to them."""
+
+    total_tasks: int = Field(0, ge=0, le=10**12)
+    failed_tasks: int = Field(0, ge=0, le=10**12)
+    success_rate: float | None = Field(None, ge=0, le=1, description="where no task was counted")
+    last_seen: AwareDatetime | None = None
+    metrics: JsonObject = {}
 
 
 class Registration(Request):
@@ -48,6 +58,7 @@ class Registration(Request):
     description: str = Field("", max_length=10_000)
     capabilities: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=100)
     config: JsonObject = {}
+    history: AgentHistory | None = None
 
 
 class AgentRequest(Registration):

@@ -58,9 +58,15 @@ SELECT e.organization_id, e.project_id, s.execution_id, s.step_id, e.workflow_id
             WHEN s.attempt = 0 THEN coalesce(d.agent, s.agent)
             ELSE coalesce(s.agent, d.agent) END AS agent_id,
        nullif(d.assignee, '') AS assignee,
-       s.status AS step_status, coalesce(d.priority, 'medium') AS priority, s.started_at, s.completed_at, d.due_date,
+       e.status AS execution_status, s.status AS step_status, s.waits_for, coalesce(d.priority, 'medium') AS priority, s.started_at, s.completed_at, d.due_date,
        coalesce(d.overdue, false) AND s.completed_at IS NULL AS overdue, d.progress, coalesce(d.depends_on, '{}') AS depends_on,
-       coalesce(d.metadata, '{}') AS metadata, d.brought, s.step_type, s.attempt, s.input, s.output, s.error
+       coalesce(d.metadata, '{}') AS metadata, d.brought, s.step_type, s.input, s.output, s.error,
+       (SELECT count(*) FROM task_comments c
+        WHERE c.execution_id = s.execution_id AND c.step_id = s.step_id AND c.organization_id = e.organization_id
+          AND c.project_id = e.project_id)
+       + (SELECT count(*) FROM approvals a JOIN approval_history h USING (approval_id)
+          WHERE a.execution_id = s.execution_id AND a.step_id = s.step_id AND a.organization_id = e.organization_id
+            AND a.project_id = e.project_id AND a.suggestion IS NOT NULL AND h.event ->> 'type' = 'approval.commented') AS comments
 FROM steps s
 JOIN executions e USING (execution_id)
 LEFT JOIN tasks d USING (execution_id, step_id)
