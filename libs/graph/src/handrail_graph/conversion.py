@@ -80,13 +80,12 @@ def _step(node: Node) -> dict[str, Any]:
         "cancel_rest": bool(node.rest),
         "timeout_seconds": node.timeout_seconds,
         "retry": _retry(node.retry),
-        **_terms(node),
     }
-    return step | {name: value for name, value in optional.items() if value}
+    return step | {name: value for name, value in optional.items() if value} | _terms(node)
 
 
-def _terms(node: Node) -> Mapping[str, Any]:
-    return {} if node.task is None else node.task.said
+def _terms(node: Node) -> dict[str, Any]:
+    return {} if node.task is None else dict(node.task.said)
 
 
 def _retry(retry: Retry) -> dict[str, Any]:
@@ -248,13 +247,8 @@ def _definition_step(node: Node) -> dict[str, Any]:
         case ConditionParameters(condition=condition):
             step |= {"type": "conditional", "condition": condition.text, "then": list(node.next)}
             return step | ({"else": list(node.otherwise)} if node.otherwise else {})
-    optional = {
-        "next": list(node.next),
-        "retry": _retry(node.retry),
-        "timeout_seconds": node.timeout_seconds,
-        **_terms(node),
-    }
-    return step | {name: value for name, value in optional.items() if value}
+    optional = {"next": list(node.next), "retry": _retry(node.retry), "timeout_seconds": node.timeout_seconds}
+    return step | {name: value for name, value in optional.items() if value} | _terms(node)
 
 
 def _lost(graph: Graph, nodes: list[Node]) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from handrail_gateway.problems import ONE, SEVERAL
 from handrail_gateway.schemas.base import JsonObject, Request
 from handrail_gateway.schemas.people import AGENT_NAME, AgentHistory, AgentKind, AgentRequest
 
@@ -38,8 +39,8 @@ class HeartbeatRequest(Request):
 
 
 NewAgents = Annotated[
-    Annotated[NewAgent, Tag("agent")] | Annotated[list[NewAgent], Field(min_length=1, max_length=200), Tag("agents")],
-    Discriminator(lambda body: "agents" if isinstance(body, list) else "agent"),
+    Annotated[NewAgent, Tag(ONE)] | Annotated[list[NewAgent], Field(min_length=1, max_length=200), Tag(SEVERAL)],
+    Discriminator(lambda body: SEVERAL if isinstance(body, list) else ONE),
 ]
 """One, or a list of them."""
 

@@ -7,6 +7,7 @@ from handrail_contracts.tasks import Priority
 from pydantic import AwareDatetime, BaseModel, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from handrail_gateway.given import GIVEN_ID, MOST_GIVEN
+from handrail_gateway.problems import ONE, SEVERAL
 from handrail_gateway.schemas.base import JsonObject, Request, StepError
 
 TaskStatus = Literal["pending", "in_progress", "waiting", "completed", "failed", "cancelled", "skipped"]
@@ -80,8 +81,8 @@ class NewTask(Request):
 
 
 NewTasks = Annotated[
-    Annotated[NewTask, Tag("task")] | Annotated[list[NewTask], Field(min_length=1, max_length=1000), Tag("tasks")],
-    Discriminator(lambda body: "tasks" if isinstance(body, list) else "task"),
+    Annotated[NewTask, Tag(ONE)] | Annotated[list[NewTask], Field(min_length=1, max_length=1000), Tag(SEVERAL)],
+    Discriminator(lambda body: SEVERAL if isinstance(body, list) else ONE),
 ]
 """One, or a list of them."""
 

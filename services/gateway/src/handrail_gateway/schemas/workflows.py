@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from handrail_graph import MAX_STEPS
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from handrail_gateway.problems import ONE, SEVERAL
 from handrail_gateway.schemas.base import Difference, ErrorDetail, ExecutionStatus, JsonObject, Name, Request
 from handrail_gateway.schemas.tasks import Given
 
@@ -30,9 +31,8 @@ class Document(BaseModel):
 
 
 NewWorkflows = Annotated[
-    Annotated[Document, Tag("workflow")]
-    | Annotated[list[Document], Field(min_length=1, max_length=200), Tag("workflows")],
-    Discriminator(lambda body: "workflows" if isinstance(body, list) else "workflow"),
+    Annotated[Document, Tag(ONE)] | Annotated[list[Document], Field(min_length=1, max_length=200), Tag(SEVERAL)],
+    Discriminator(lambda body: SEVERAL if isinstance(body, list) else ONE),
 ]
 """One, or a list of them."""
 
