@@ -21,6 +21,7 @@ from handrail_contracts import (
     reviewers,
     runners,
     steps,
+    tasks,
     topics,
     triggers,
     workflows,
@@ -51,6 +52,7 @@ FAMILIES = (
     reviewers,
     runners,
     steps,
+    tasks,
     triggers,
     workflows,
 )

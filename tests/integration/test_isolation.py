@@ -79,6 +79,10 @@ BODIES: dict[str, Any] = {
     "POST /approvals/decisions": {"decisions": [{"id": "APPROVAL", "decision": "approved"}]},
     "PUT /reviewers/{reviewer_id}": {"name": "theirs"},
     "POST /suggestions/{suggestion_id}/comments": {"text": "?"},
+    "POST /suggestions": {"task_id": "TASK", "action": "reply", "confidence": 0.5},
+    "POST /tasks": {"id": "t1", "workflow_id": "WORKFLOW", "name": "theirs", "agent_id": "AGENT"},
+    "PUT /tasks/{task_id}": {"status": "completed"},
+    "POST /tasks/{task_id}/comments": {"text": "?"},
     "POST /agents": {"id": "AGENT", "kind": "scripted", "name": "theirs", "config": {"output": 1}},
     "PUT /agents/{name}": {"kind": "scripted", "name": "theirs", "config": {"output": 1}},
     "PUT /mcps/{name}": {"url": "http://127.0.0.1:1/mcp"},
@@ -110,6 +114,7 @@ ANSWERS: dict[str, set[int]] = {
     "POST /agents": {409},  # names are the platform's: a name that is taken is said to be so, and no more
     "PUT /agents/{name}": {409},
     "DELETE /agents/{name}": {409},
+    "POST /agents/{name}/heartbeat": {409},
     "PUT /mcps/{name}": {409},
     "PUT /budgets/{scope}/{name}": {200},  # a budget of the caller's own: its id is made of the tenant
     "DELETE /budgets/{scope}/{name}": {204},  # the one that was just set
@@ -193,7 +198,7 @@ class Tenant:
 
     def body(self, route: Ruled) -> Any:
         text = orjson.dumps(BODIES.get(route.rule, {})).decode()
-        for word in ("workflow", "execution", "agent", "approval"):
+        for word in ("workflow", "execution", "agent", "approval", "task"):
             text = text.replace(f'"{word.upper()}"', f'"{self.ids[word]}"')
         return orjson.loads(text)
 
@@ -243,7 +248,7 @@ async def first(gateway: World) -> Tenant:
         ids = {
             "workflow_id": workflow, "workflow": workflow, "execution_id": execution, "execution": execution, "id": execution,
             "approval_id": (approval := str(uuid4())), "approval": approval, "suggestion_id": str(uuid4()), "agents": agent,
-            "agent": agent, "mcps": server, "reviewer_id": f"reviewer-{run}-of-the-first",
+            "task_id": (task := str(uuid4())), "task": task, "agent": agent, "mcps": server, "reviewer_id": f"reviewer-{run}-of-the-first",
             "scope": "workflow", "budgets": workflow, "schedule_id": schedule["id"], "key_id": key["id"], "step_id": "agent",
             "node_id": "agent", "version": "1", "signal": "go", "template_id": "customer-support",
         }  # fmt: skip
@@ -259,10 +264,10 @@ async def _journal(gateway: World, claims: dict[str, Any], ids: dict[str, str]) 
     """What other services would say: the execution has begun and waits, and a record of it could not be taken."""
     whose = {"user_id": claims["sub"], "organization_id": claims["organization_id"], "project_id": claims["project_id"]}
     about = {"execution_id": ids["execution_id"], "workflow_id": ids["workflow_id"]}
-    at, step = utc(1_900_000_000.0), {"step_id": "agent", "step_type": "agent_execution", "run_id": "r", "attempt": 1}
+    at, step = utc(1_900_000_000.0), {"step_id": "agent", "step_type": "agent_execution", "attempt": 1}
     events = (
         ExecutionStarted(n=1, workflow_version=1, input=MARK, **whose),
-        StepStarted(n=2, agent=ids["agent"], input=MARK, **step),
+        StepStarted(n=2, agent=ids["agent"], input=MARK, run_id=ids["task_id"], **step),
     )
     record = ExecutionRecord(at=at, source=Source(topic="workflow.started", offset=0), events=events, **about)
     await gateway.executions.append(ids["execution_id"], record)

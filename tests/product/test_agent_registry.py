@@ -239,13 +239,14 @@ async def test_agents_are_taken_as_lists_show_them(api: Api) -> None:
     made: Any = await api.post("/agents", SEED, 201)
     assert [each["id"] for each in made] == [each["id"] for each in SEED]
     found = await api.get("/agents/agent-001-ta")
-    assert (found["name"], found["status"], found["total_tasks"]) == ("TicketAnalyzer", "online", 0)
+    assert (found["name"], found["kind"], found["status"]) == ("TicketAnalyzer", "external", "online")
+    assert (found["total_tasks"], found["failed_tasks"]) == (SEED[0]["total_tasks"], SEED[0]["failed_tasks"])
     assert found["capabilities"] == SEED[0]["capabilities"]
     one = await api.post("/agents", {"id": "agent-009", "kind": "scripted", "config": {"output": "ok"}}, 201)
     assert (one["id"], one["config"]) == ("agent-009", {"output": "ok"})
     assert (await api.run(does("agent-009")))["result"] == "ok"
     told = await api.post("/agents", [SEED[1], {"id": "x", "kind": "http"}], 422)
-    assert told["errors"][0]["path"] == "agents[1]"
+    assert told["errors"][0]["path"] == "[1]"
     async with api.as_tenant("umbrella") as other:
         assert (await other.post("/agents", [{"id": "mine"}, SEED[0]], 409))["code"] == "NAME_TAKEN"
         await other.get("/agents/mine", 404)

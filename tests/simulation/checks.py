@@ -10,6 +10,7 @@ from handrail_contracts.admission import QUEUE_PREFIX
 from handrail_contracts.budgets import BUDGET_PREFIX
 from handrail_contracts.codec import decode, encode
 from handrail_contracts.journal import Fences
+from handrail_contracts.triggers import EVENT_PREFIX
 from handrail_scheduler.core import SchedulerCore
 
 from simulation.graphs import DEFINITIONS
@@ -41,7 +42,11 @@ def check(world: World) -> Counter[str]:
     seen: Counter[str] = Counter()
     for execution_id in world.started:
         require(execution_id in stories, execution_id, "was accepted and never began")
-    stories = {name: story for name, story in stories.items() if not name.startswith((QUEUE_PREFIX, BUDGET_PREFIX))}
+    stories = {
+        name: story
+        for name, story in stories.items()
+        if not name.startswith((QUEUE_PREFIX, BUDGET_PREFIX, EVENT_PREFIX))
+    }
     _check_limits(records)
     for execution_id in stories:
         _check_story(execution_id, workflows[execution_id], stories[execution_id])
@@ -94,6 +99,8 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
     open_steps: dict[str, int] = {}
     settled: set[str] = set()
     due: dict[str, float] = {}
+    promised: dict[str, Any] = {}
+    blocked: set[str] = set()
     undoing: list[str] = []
     asked_again: set[str] = set()
     suggested: set[str] = set()
@@ -104,6 +111,16 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
             case "execution.version_changed":
                 graph = _graph(workflow_id, event.workflow_version)
                 tries.graph = graph
+            case "tasks.planned":
+                promised |= {task.step_id: task.due_date for task in event.tasks if task.due_date is not None}
+            case "step.annotated" if event.changes.due_date is not None:
+                promised[event.step_id] = event.changes.due_date
+            case "step.overdue":
+                require(
+                    promised.pop(event.step_id, None) == event.due_date, execution_id, "tells a due date that is none"
+                )
+                late = at >= event.due_date.timestamp() and (event.step_id not in settled or event.step_id in blocked)
+                require(late, execution_id, event.step_id, "is not overdue")
             case "suggestion.made":
                 suggested.add(event.step_id)
             case "suggestion.sent_back" | "suggestion.approved" | "suggestion.refused":
@@ -115,7 +132,7 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
                 settled -= set(touched)
                 for step_id in touched:
                     due.pop(step_id, None)
-                if event.action == "skip":
+                if event.action in ("skip", "complete", "fail"):
                     open_steps[event.step_id] = -1
             case "compensation.started":
                 undoing = list(event.step_ids)
@@ -154,6 +171,9 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
                     due[event.step_id] = event.retry_at.timestamp()
                 else:
                     settled.add(event.step_id)
+                blocked = blocked - {event.step_id} | (
+                    {event.step_id} if getattr(event, "then", "") == "wait" else set()
+                )
             case "steps.skipped":
                 require(not set(event.step_ids) & (settled | set(open_steps)), execution_id, "skipped what had begun")
                 settled |= set(event.step_ids)

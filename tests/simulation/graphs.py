@@ -7,6 +7,7 @@ from typing import Any
 from handrail_contracts.budgets import Limits
 from handrail_contracts.envelope import utc
 from handrail_contracts.workflows import WorkflowDefined
+from handrail_graph import WORK
 from handrail_scheduler.definitions import Definition, Definitions
 
 COUNT = 10_000
@@ -180,6 +181,13 @@ def _add_policies(r: random.Random, steps: list[dict[str, Any]]) -> None:
             steps.append(undo)
 
 
+def _add_terms(r: random.Random, steps: list[dict[str, Any]]) -> None:
+    """Some are people's tasks, and due at some time."""
+    for step in steps:
+        if step["step_type"] in WORK and r.random() < 0.2:
+            step |= {"priority": "high", "due_in_seconds": r.choice([0, 5, 60])}
+
+
 def random_workflow(seed: int) -> dict[str, Any]:
     """Edges lead from lower to higher numbers, so there is no cycle; joins and skipped branches come by themselves."""
     r = random.Random(seed)
@@ -210,6 +218,7 @@ def random_workflow(seed: int) -> dict[str, Any]:
         steps.append(step)
     _add_policies(r, steps)
     _add_joins(r, steps)
+    _add_terms(random.Random(f"terms {seed}"), steps)
     document: dict[str, Any] = {"name": f"random {seed}", "steps": steps}
     if r.random() < 0.15:
         document["timeout_seconds"] = 100

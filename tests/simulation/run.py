@@ -28,6 +28,7 @@ WAYWARD = 12
 ACTIONS = (
     *("cancel", "terminate", "pause", "pause", "resume", "resume", "signal", "signal", "signal"),
     *("rewind", "rewind", "skip", "edit", "retry", "migrate"),
+    *("complete", "complete", "fail", "reassign", "reassign", "annotate"),
 )
 
 
@@ -195,6 +196,8 @@ def _help(world: World, scheduler: Owner, *, willing: bool) -> None:
             world.control(state.execution_id, "signal", signal)
         for step_id in [step_id for step_id, step in state.steps.items() if step.status == "blocked"]:
             world.control(state.execution_id, world.dice.choice(["skip", "retry"]), step_id=step_id)
+        for step_id in [step_id for step_id, step in state.steps.items() if step.waits_for == "person"]:
+            world.control(state.execution_id, world.dice.choice(["complete", "skip"]), step_id=step_id)
 
 
 def _all_ended(owner: Owner) -> bool:

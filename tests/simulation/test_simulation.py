@@ -22,6 +22,7 @@ EVENTS = (
     "suggestion.made", "suggestion.sent_back", "suggestion.approved", "suggestion.refused", "action.executed",
     "budget.reserved", "budget.exhausted", "budget.settled", "budget.granted", "budget.awaited",
     "approval.voted", "approval.handed", "approval.reminded", "approval.refused", "review.given", "review.ended",
+    "tasks.planned", "step.annotated", "step.overdue",
 )  # fmt: skip
 """What every chunk of seeds must have met, so that a dead world can't pass."""
 

@@ -40,6 +40,8 @@ class Tries:
             case "steps.cancelled":
                 for step_id in event.step_ids:
                     self._open.pop(step_id, None)
+            case "step.steered" if event.action == "reassign":
+                self._tries[event.step_id] = 0
             case "step.steered" if event.action == "rewind":
                 for step_id in event.step_ids:
                     self._tries.pop(step_id, None)

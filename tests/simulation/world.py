@@ -285,6 +285,21 @@ class World:
         )
         self.put(topics.ADMISSION, identifier, raised)
 
+    def _about_task(self, action: str) -> dict[str, Any]:
+        """Tasks are handed over to agents and people; agents that answer for themselves are the right ones now and then."""
+        from simulation.graphs import AGENTS, TALKERS
+
+        dice = self.dice
+        match action:
+            case "reassign":
+                return dice.choice([{"agent": dice.choice(AGENTS + TALKERS)}, {"assignee": "ann@example.com"}])
+            case "complete" | "fail":
+                return {"agent": dice.choice(["", *AGENTS])}
+            case "annotate":
+                return {"changes": {"progress": 50, "due_date": utc(self.now + dice.choice([-1, 1, 30]))}}
+            case _:
+                return {}
+
     def control(self, execution_id: str, action: Any, signal: str = "", step_id: str = "") -> None:
         message = ExecutionControlled(
             event_id=f"c{self.seed}-{len(self.logs[topics.EXECUTION_CONTROLLED, 0])}",
@@ -297,6 +312,7 @@ class World:
             step_id=step_id,
             version=2 if action == "migrate" else None,
             data=5 if action == "edit" else {"by": "hand"},
+            **self._about_task(action),
         )
         for _ in range(1 if self.dice.random() < 0.8 else 2):
             self.put(topics.EXECUTION_CONTROLLED, execution_id, message)

@@ -13,6 +13,7 @@ from handrail.commands import (
     mcp,
     publish,
     replay,
+    seed,
     shadow,
     templates,
     up,
@@ -35,6 +36,7 @@ app.command()(doctor.doctor)
 app.command()(up.token)
 app.command()(replay.replay)
 app.command()(publish.publish)
+app.command()(seed.seed)
 app.command()(generate.generate)
 app.command()(debug.debug)
 app.command()(mcp.mcp)

@@ -21,6 +21,7 @@ from handrail_contracts import (
     reviewers,
     runners,
     steps,
+    tasks,
     triggers,
     workflows,
 )
@@ -46,6 +47,7 @@ _MODULES = (
     identity,
     reviewers,
     notifications,
+    tasks,
 )
 MAX_RECORD_BYTES = 1_000_000
 """What a record may weigh with its key and headers: below `max.message.bytes`, so that the broker never refuses one."""

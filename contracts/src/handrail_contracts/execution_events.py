@@ -14,6 +14,7 @@ from handrail_contracts.envelope import ErrorInfo, JsonObject, Model
 from handrail_contracts.journal import Record
 from handrail_contracts.schedule_events import AnyScheduleEvent
 from handrail_contracts.steps import ModelCall, ToolAsked, ToolResult
+from handrail_contracts.tasks import PlannedTask, TaskChanges
 from handrail_contracts.workflows import Parent
 
 
@@ -47,6 +48,32 @@ class ExecutionAdmitted(ExecutionEvent):
     type: Literal["execution.admitted"] = "execution.admitted"
     queue_id: str
     begins: bool = True
+
+
+class TasksPlanned(ExecutionEvent):
+    """The steps that the definition describes as tasks, right after the start: people see them before they begin."""
+
+    type: Literal["tasks.planned"] = "tasks.planned"
+    tasks: tuple[PlannedTask, ...]
+
+
+class StepAnnotated(ExecutionEvent):
+    """What somebody says of a task; its course does not change."""
+
+    type: Literal["step.annotated"] = "step.annotated"
+    step_id: str
+    changes: TaskChanges
+    request_id: str
+    by: str
+    reason: str = ""
+
+
+class StepOverdue(ExecutionEvent):
+    """The due date of a task has passed, and it is not done. Once for each due date."""
+
+    type: Literal["step.overdue"] = "step.overdue"
+    step_id: str
+    due_date: AwareDatetime
 
 
 class StepsRestored(ExecutionEvent):
@@ -103,7 +130,8 @@ class StepStarted(ExecutionEvent):
     """An attempt began. `waits_for` says who wakes it; `wake_at` is the due time of a delay, `deadline` its time-out.
 
     A step that waits for a signal has the signal's name as its input, a loop its items (none if it runs until something
-    holds). A step inside a loop is named with its turn: `LOOP[TURN].STEP`, turns counted from 0.
+    holds). One that waits for a person was handed over to somebody. A step inside a loop is named with its turn:
+    `LOOP[TURN].STEP`, turns counted from 0.
     """
 
     type: Literal["step.started"] = "step.started"
@@ -111,7 +139,7 @@ class StepStarted(ExecutionEvent):
     step_type: str
     run_id: str
     attempt: int
-    waits_for: Literal["agent", "approval", "timer", "signal", "loop", "workflow", "budget"] | None = None
+    waits_for: Literal["agent", "approval", "timer", "signal", "loop", "workflow", "budget", "person"] | None = None
     agent: str | None = None
     budgets: tuple[BudgetNamed, ...] = Field((), description="those that are asked, in turn, before the attempt begins")
     input: Any = None
@@ -295,20 +323,24 @@ class SignalReceived(ExecutionEvent):
 
 
 class StepSteered(ExecutionEvent):
-    """A person has changed the course of a step: retried, skipped or edited it, or rewound the execution to it.
+    """A person has changed the course of a step: retried, skipped or edited it, or rewound the execution to it; completed or
+    failed it, or handed it over to another agent or to a person.
 
-    What that leads to follows as events of its own. `step_ids` of a rewind are the steps that are as if they had never
+    What that leads to follows as events of its own. `agent` and `assignee` are who has a step from now on; of one that was
+    completed or failed, `agent` is who answered for itself. `step_ids` of a rewind are the steps that are as if they had never
     begun; what was under way among them was cancelled before.
     """
 
     type: Literal["step.steered"] = "step.steered"
-    action: Literal["retry", "skip", "edit", "rewind"]
+    action: Literal["retry", "skip", "edit", "rewind", "complete", "fail", "reassign"]
     step_id: str
     step_ids: tuple[str, ...] = ()
     request_id: str
     by: str
     reason: str
     data: Any = Field(None, description="of a retry: what the calls gave whose outcome nobody knew")
+    agent: str = ""
+    assignee: str = ""
 
 
 class VersionChanged(ExecutionEvent):
@@ -378,6 +410,9 @@ AnyExecutionEvent = (
     | ExecutionResumed
     | SignalReceived
     | ExecutionAdmitted
+    | TasksPlanned
+    | StepAnnotated
+    | StepOverdue
     | StepsRestored
     | StepSteered
     | VersionChanged

@@ -32,6 +32,16 @@ class ChosenRun(Model):
     step_id: Identifier
 
 
+class AgentHeartbeat(Message):
+    """An agent that works by itself says how it is. With `every_seconds`, a word that is three times older is none any more."""
+
+    event_type: Literal["agent.heartbeat"] = "agent.heartbeat"
+    schema_version: Literal[1] = 1
+    agent: Identifier
+    status: Literal["online", "busy", "offline"]
+    every_seconds: float | None = Field(None, gt=0)
+
+
 class RunnerStatus(Message):
     """A runner lives, and says so again after `every_seconds`. Agents that it does not name can be asked there.
 

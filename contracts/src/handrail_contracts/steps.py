@@ -220,7 +220,8 @@ class AgentRegistered(Message):
     """How an agent is reached. The latest message per `agent` counts; `removed` takes it away.
 
     `llm` is a language model with instructions and tools; what its `config` holds is at `agents/llm.py` of the runner.
-    `a2a` is an agent elsewhere that speaks the A2A protocol.
+    `a2a` is an agent elsewhere that speaks the A2A protocol. `external` is one that nobody calls: it fetches its tasks and
+    answers them by itself. `history` are figures of before, which it brings along.
     Of the kind `tool` it is a tool of the runners: a native one, named `tool/NAME`, or one of a server, named
     `tool/SERVER:NAME`; `config.parameters` is its JSON Schema. Of the kind `mcp` it is such a server, named `mcp/SERVER`;
     of the kind `mcp_state`, what a runner says of its connection to it, named `mcp_state/SERVER`.
@@ -229,9 +230,10 @@ class AgentRegistered(Message):
     event_type: Literal["agent.registered"] = "agent.registered"
     schema_version: Literal[1] = 1
     agent: Identifier
-    kind: Literal["http", "python", "scripted", "llm", "a2a", "tool", "mcp", "mcp_state"]
+    kind: Literal["http", "python", "scripted", "llm", "a2a", "external", "tool", "mcp", "mcp_state"]
     name: str = ""
     description: str = ""
     capabilities: tuple[str, ...] = ()
     config: JsonObject = {}
+    history: JsonObject = {}
     removed: bool = False

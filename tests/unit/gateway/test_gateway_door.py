@@ -39,6 +39,7 @@ def filled(path: str) -> str:
         "signal",
         "version",
         "step_id",
+        "task_id",
         "node_id",
         "schedule_id",
         "template_id",

@@ -7,6 +7,7 @@ from handrail_graph.expressions import ExpressionError, compile_expression, user
 from handrail_graph.graph import (
     CHOOSING,
     EDITABLE,
+    WORK,
     AgentParameters,
     ApiCallParameters,
     ApprovalParameters,
@@ -33,6 +34,7 @@ from handrail_graph.problems import DefinitionError, Problem
 from handrail_graph.schemas import COMMON, PARAMETERS
 from handrail_graph.suggestions import SuggestionRules
 from handrail_graph.templates import Condition, Template, compile_condition, compile_template
+from handrail_graph.terms import TaskTerms
 from handrail_graph.timetables import TimetableError, next_due, upcoming
 from handrail_graph.timetables import check as check_timetable
 
@@ -43,6 +45,7 @@ __all__ = [
     "EDITABLE",
     "MAX_STEPS",
     "PARAMETERS",
+    "WORK",
     "AgentParameters",
     "ApiCallParameters",
     "ApprovalParameters",
@@ -64,6 +67,7 @@ __all__ = [
     "SubWorkflowParameters",
     "SuggestionRules",
     "SwitchParameters",
+    "TaskTerms",
     "Template",
     "TimetableError",
     "ToolParameters",

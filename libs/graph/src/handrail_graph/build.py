@@ -103,6 +103,7 @@ def build(
         concurrency=concurrency,
         timeout_seconds=timeout_seconds,
         description=description,
+        planned=tuple(step_id for step_id in order if linked[step_id].task is not None),
     )
 
 

@@ -81,7 +81,11 @@ def _step(node: Node) -> dict[str, Any]:
         "timeout_seconds": node.timeout_seconds,
         "retry": _retry(node.retry),
     }
-    return step | {name: value for name, value in optional.items() if value}
+    return step | {name: value for name, value in optional.items() if value} | _terms(node)
+
+
+def _terms(node: Node) -> dict[str, Any]:
+    return {} if node.task is None else dict(node.task.said)
 
 
 def _retry(retry: Retry) -> dict[str, Any]:
@@ -208,7 +212,7 @@ def to_dependencies(graph: Graph) -> Converted:
 
 def _agent_task(node: Node, name: str) -> dict[str, Any]:
     assert isinstance(node.parameters, AgentParameters)
-    task: dict[str, Any] = {**_asked(node.parameters, name), "input": node.parameters.input.value}
+    task: dict[str, Any] = {**_asked(node.parameters, name), "input": node.parameters.input.value, **_terms(node)}
     if retry := _retry(node.retry):
         task["retry"] = retry
     if node.timeout_seconds is not None:
@@ -244,7 +248,7 @@ def _definition_step(node: Node) -> dict[str, Any]:
             step |= {"type": "conditional", "condition": condition.text, "then": list(node.next)}
             return step | ({"else": list(node.otherwise)} if node.otherwise else {})
     optional = {"next": list(node.next), "retry": _retry(node.retry), "timeout_seconds": node.timeout_seconds}
-    return step | {name: value for name, value in optional.items() if value}
+    return step | {name: value for name, value in optional.items() if value} | _terms(node)
 
 
 def _lost(graph: Graph, nodes: list[Node]) -> list[str]:

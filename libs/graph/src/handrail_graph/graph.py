@@ -10,6 +10,7 @@ from handrail_contracts.triggers import Timetable
 
 from handrail_graph.suggestions import SuggestionRules
 from handrail_graph.templates import Condition, Template
+from handrail_graph.terms import TaskTerms
 
 
 class StepType(StrEnum):
@@ -41,6 +42,9 @@ EDITABLE = (
 """Steps that take another input while they are under way."""
 CHOOSING = (StepType.CONDITION, StepType.SWITCH)
 """Steps that choose a branch: they have an else, and nobody can skip one without choosing for it."""
+
+WORK = (StepType.AGENT_EXECUTION, StepType.TOOL_CALL)
+"""Steps that people see as tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,7 @@ class Node:
     that nobody needs from then on. `on_error` is what its failure for good means: fail (the execution), continue, or wait
     for a person; `catch` are the steps that begin instead of `next`. `compensation` undoes it if the execution ends badly.
     `branch` is the parallel step in whose branch a failure stays; of that parallel step, `members` are all such steps.
+    `task` is what people are told of it before it begins.
     """
 
     id: str
@@ -227,6 +232,7 @@ class Node:
     predecessors: tuple[str, ...] = ()
     retry: Retry = Retry()
     timeout_seconds: float | None = None
+    task: TaskTerms | None = None
     targets: tuple[str, ...] = field(init=False)
     """Every edge that leaves it, whatever takes it."""
 
@@ -250,7 +256,7 @@ class Graph:
 
     A step with `join` starts as soon as that many were taken, too. `incoming` counts edges per step (an edge from both
     branches of one condition counts twice), `order` is topological and leaves out compensations, which are in `nodes`
-    alone. `nodes` and `incoming` know the instances of steps in loops, too.
+    alone. `nodes` and `incoming` know the instances of steps in loops, too. `planned` are the steps with terms of a task.
     """
 
     name: str
@@ -266,3 +272,4 @@ class Graph:
     timeout_seconds: float | None = None
     description: str = ""
     budget: Limits | None = None
+    planned: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from typing import Any
 
 from handrail_graph.graph import StepType
 from handrail_graph.suggestions import ACTIONS
+from handrail_graph.terms import PRIORITIES
 
 Schema = dict[str, Any]
 
@@ -289,6 +290,10 @@ COMMON: Schema = _object(
             title="Retry",
         ),
         "timeout_seconds": _TIMEOUT,
+        "priority": {"enum": list(PRIORITIES), "title": "Priority as a task"},
+        "due_date": _text("Due", format="date-time"),
+        "due_in_seconds": _number("Or so many seconds after the start", minimum=0),
+        "metadata": {"type": "object", "title": "What else people are told of the task"},
     },
     "step_id",
     "step_type",

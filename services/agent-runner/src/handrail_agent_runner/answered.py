@@ -46,6 +46,12 @@ class Answered:
         for then in self._waiting.pop(key, ()):
             then()
 
+    def leave(self, key: str) -> None:
+        """Nothing is to be done for the attempt here: its duplicates are finished, and a later request is looked at again."""
+        self._running.discard(key)
+        for then in self._waiting.pop(key, ()):
+            then()
+
     def abandon(self, key: str) -> None:
         """The attempt was cut off without an answer: a later request may run it, and its duplicates stay unfinished."""
         self._running.discard(key)

@@ -14,7 +14,7 @@ from handrail_contracts.steps import AgentExecuted, ModelCall, StepProgressed, S
 from handrail_runtime.writer import Parcel
 
 from handrail_agent_runner.agents import AgentFailure
-from handrail_agent_runner.agents.base import InlineFunction, Progress, Suggests
+from handrail_agent_runner.agents.base import InlineFunction, LeftOpen, Progress, Suggests
 from handrail_agent_runner.conversation import SOURCE, Overtaken, TooLarge
 from handrail_agent_runner.registry import Registry
 
@@ -51,7 +51,7 @@ def carry_out_inline(function: InlineFunction, request: StepRequested) -> Outcom
 async def carry_out(
     registry: Registry, request: StepRequested, progress: Progress, hold_back: HoldBack | None = None
 ) -> Outcome:
-    """Never raises, except `Overtaken`, and `CancelledError` when the caller itself is cancelled.
+    """Never raises, except `Overtaken` and `LeftOpen`, and `CancelledError` when the caller itself is cancelled.
 
     `hold_back` returns once it may begin.
     """
@@ -63,7 +63,7 @@ async def carry_out(
             if hold_back is not None:
                 await hold_back(request)
             output = await agent.execute(request, progress)
-    except Overtaken:
+    except (Overtaken, LeftOpen):
         raise
     except Suggests as wish:
         wanted = wish.suggestion.model_dump()

@@ -126,7 +126,7 @@ class Conversation:
     async def asked(self, said: JsonObject, asked: tuple[ToolAsked, ...], calls: list[ModelCall]) -> None:
         """Before the tools are called. `calls` leave with it, if somebody keeps it.
 
-        Raises `Overtaken` if a tool must not be called twice and another runner was first.
+        Raises `Overtaken` if a tool must not be called twice, or a person is to be asked, and another runner was first.
         """
         follows = self.turns[-1].holder if self.turns else ""
         name = (len(self.turns), self._holder)
@@ -134,7 +134,7 @@ class Conversation:
         if self._log is None:
             return
         calls.clear()
-        if not all(call.repeatable for call in asked):
+        if not all(call.repeatable and not call.ask for call in asked):
             holders = [known.holder for known in self.turns]
             await self.read_back()
             if [known.holder for known in self.turns] != holders:

@@ -71,7 +71,7 @@ class Registry:
         """The agents that have all the capabilities, of those that the step's tenant can see and that can be made."""
         first, *others = request.capabilities
         for name, registered in self._able.get(first, {}).items():
-            if registered.kind == "tool" or not may_use(request, registered):
+            if registered.kind in ("tool", "external") or not may_use(request, registered):
                 continue
             if all(name in self._able.get(other, ()) for other in others):
                 yield from (registered,) if self._can_be_made(registered) else ()

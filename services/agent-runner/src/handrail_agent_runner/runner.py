@@ -33,7 +33,7 @@ from handrail_runtime.writer import Parcel
 from prometheus_client import Counter, Gauge
 
 from handrail_agent_runner.agents import AgentFailure
-from handrail_agent_runner.agents.base import Progress
+from handrail_agent_runner.agents.base import LeftOpen, Progress
 from handrail_agent_runner.answered import Answered, attempt_key
 from handrail_agent_runner.answers import Answers
 from handrail_agent_runner.attempt import Outcome, answer_of, carry_out, carry_out_inline, progress_of
@@ -391,6 +391,9 @@ class Runner:
                 passage.end(outcome.error)
         except Overtaken:
             await self._leave_to_other(request, key, finish, conversation, partition)
+        except LeftOpen:
+            finish()
+            self._answered.leave(key)
         else:
             await conversation.landed()
             self._answers.publish([self._answer(request, outcome)], partial(self._finish_all, [(key, finish)]))

@@ -1,11 +1,13 @@
 """Registering agents, and how they are: what they were registered as, what they have done, and who would ask them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from handrail_contracts.envelope import utc
+from handrail_contracts.runners import AgentHeartbeat
 from handrail_contracts.steps import AgentRegistered
-from handrail_contracts.topics import AGENT_REGISTERED
+from handrail_contracts.topics import AGENT_REGISTERED, RUNNER_STATUS
 
 from handrail_gateway.answers import parsed
 from handrail_gateway.database import Row
@@ -13,13 +15,13 @@ from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import request_id
 from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import conflict, forbidden, not_found
-from handrail_gateway.schemas import AgentRequest, Registration
+from handrail_gateway.schemas import AgentRequest, HeartbeatRequest, Registration
 
 CLOSED = {"state": "closed", "since": None, "failures": 0, "retry_at": None}
 NEW: Row = {
     "shared": False, "status": "online", "current_task_id": None, "problem": None, "breaker": None, "total_tasks": 0,
     "failed_tasks": 0, "last_seen": None, "microseconds": 0, "model_calls": 0, "input_tokens": 0, "output_tokens": 0,
-    "cost_nanos": 0,
+    "cost_nanos": 0, "beat_at": None,
 }  # fmt: skip
 """What is said of an agent that the read models do not show yet."""
 
@@ -67,6 +69,31 @@ async def register(
     return [shown(await _registered(gateway, caller, message), whole=True) for message in messages]
 
 
+async def beat(gateway: Gateway, caller: Caller, beats: Mapping[str, HeartbeatRequest], key: str | None = None) -> None:
+    """What agents say of themselves that work by themselves; waits until the read models show it, for as long as callers wait."""
+    ends: dict[tuple[str, int], int] = {}
+    for name, body in beats.items():
+        message = AgentHeartbeat(
+            **caller.tenant.model_dump(),
+            event_id=request_id(caller, f"agents/{name}/heartbeat", key),
+            occurred_at=utc(gateway.now()),
+            agent=name,
+            **body.model_dump(),
+        )
+        whose = f"{caller.organization_id}/{caller.project_id}/{name}"
+        partition, offset = await gateway.publisher.publish(RUNNER_STATUS, f"agent/{whose}", message)
+        ends[RUNNER_STATUS, partition] = offset + 1
+    if ends:
+        await gateway.positions.wait(ends)
+
+
+async def external(gateway: Gateway, caller: Caller, name: str) -> None:
+    """Raises a `Problem` unless it is an agent of the caller's tenant that works by itself."""
+    await check_owner(gateway, caller, name)
+    if (await find(gateway, caller, name))["kind"] != "external":
+        raise conflict("NOT_EXTERNAL", f"{name} is asked by runners, which say how it is.")
+
+
 async def remove(gateway: Gateway, caller: Caller, name: str, key: str | None) -> None:
     await check_owner(gateway, caller, name)
     kind = (await find(gateway, caller, name))["kind"]
@@ -87,7 +114,7 @@ async def check_owner(gateway: Gateway, caller: Caller, name: str) -> None:
 async def _registered(gateway: Gateway, caller: Caller, message: AgentRegistered) -> Row:
     """The agent as registered just now, whether or not the read models have it yet."""
     known = next(iter(await look(gateway, caller, name=message.agent)), NEW)
-    said = message.model_dump(include={"agent", "kind", "name", "description", "capabilities", "config"})
+    said = message.model_dump(include={"agent", "kind", "name", "description", "capabilities", "config", "history"})
     return {**known, **said, "registered_at": message.occurred_at}
 
 
@@ -104,6 +131,7 @@ def message_of(
         description=body.description,
         capabilities=tuple(body.capabilities),
         config=body.config,
+        history={} if body.history is None else body.history.model_dump(mode="json", exclude_none=True),
         removed=removed,
     )
 
@@ -118,29 +146,46 @@ async def publish(gateway: Gateway, messages: list[AgentRegistered]) -> None:
 
 
 def shown(row: Row, *, whole: bool = False) -> dict[str, Any]:
-    """The values of `config.headers` are never shown; in lists, nothing of `config` is."""
-    total, failed = row["total_tasks"], row["failed_tasks"]
-    config = row["config"] if isinstance(row["config"], dict) else parsed(row["config"])
+    """The values of `config.headers` are never shown; in lists, nothing of `config` is. Figures add to the agent's history."""
+    config, history = _object(row["config"]), _object(row["history"])
+    total = row["total_tasks"] + history.get("total_tasks", 0)
+    failed = row["failed_tasks"] + history.get("failed_tasks", 0)
+    seen = [row["last_seen"], row["beat_at"], _moment(history.get("last_seen"))]
     as_is = ("agent", "kind", "name", "description", "capabilities", "shared", "registered_at", "status")
     return {
         "id": row["agent"],
         **{name: row[name] for name in as_is},
-        "success_rate": round((total - failed) / total, 4) if total else None,
+        "success_rate": round((total - failed) / total, 4) if total else history.get("success_rate"),
         "total_tasks": total,
         "failed_tasks": failed,
-        "last_seen": row["last_seen"],
+        "last_seen": max((at for at in seen if at is not None), default=None),
         "current_task_id": row["current_task_id"],
-        "metrics": _metrics(row),
+        "metrics": _metrics(row, history),
         "breaker": row["breaker"] or CLOSED,
         "problem": row["problem"] or "",
         **({"config": _masked(config)} if whole else {}),
     }
 
 
-def _metrics(row: Row) -> dict[str, Any]:
-    total, names = row["total_tasks"], ("model_calls", "input_tokens", "output_tokens")
-    seconds = round(row["microseconds"] / total / 1e6, 6) if total else None
-    return {"avg_task_duration_seconds": seconds, **{n: row[n] for n in names}, "cost_usd": row["cost_nanos"] / 1e9}
+def _object(column: Any) -> dict[str, Any]:
+    found: dict[str, Any] = column if isinstance(column, dict) else parsed(column)
+    return found
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _metrics(row: Row, history: dict[str, Any]) -> dict[str, Any]:
+    """Of seconds the average of both times, as many tasks as each counts."""
+    names, brought = ("model_calls", "input_tokens", "output_tokens"), history.get("metrics", {})
+    before, average = history.get("total_tasks", 0), brought.get("avg_task_duration_seconds")
+    known = isinstance(average, int | float) and not isinstance(average, bool)
+    tasks = row["total_tasks"] + (before if known else 0)
+    spent = row["microseconds"] / 1e6 + (before * average if known else 0)
+    seconds = round(spent / tasks, 6) if tasks else None
+    computed = {n: row[n] for n in names} | {"cost_usd": row["cost_nanos"] / 1e9}
+    return {**brought, "avg_task_duration_seconds": seconds, **computed}
 
 
 def _masked(config: dict[str, Any]) -> dict[str, Any]:

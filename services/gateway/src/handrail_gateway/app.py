@@ -36,6 +36,7 @@ from handrail_gateway.routers import (
     schedules,
     steering,
     suggestions,
+    tasks,
     templates,
     triggers,
     versions,
@@ -46,8 +47,8 @@ log = structlog.get_logger()
 
 VERSION = "0.1.0"
 MODULES = (
-    templates, generation, builder, triggers, workflows, versions, steering, executions, approvals, suggestions, reviewers, audit,
-    agents, mcps, schedules, budgets, keys, operations,
+    templates, generation, builder, triggers, workflows, versions, steering, executions, tasks, approvals, suggestions,
+    reviewers, audit, agents, mcps, schedules, budgets, keys, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
 BEAT_SECONDS = 5.0

@@ -14,7 +14,8 @@ from handrail_graph import DefinitionError, compile_workflow, trigger_of
 from handrail_gateway.answers import parsed
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
-from handrail_gateway.idempotency import key_reused, request_id
+from handrail_gateway.given import may_be_given, plain, scoped
+from handrail_gateway.idempotency import fingerprint, key_reused, request_id
 from handrail_gateway.identity.caller import Caller
 from handrail_gateway.problems import Problem, conflict, invalid, not_found, unavailable
 from handrail_gateway.scheduling import follow_trigger
@@ -46,6 +47,28 @@ async def check(gateway: Gateway, caller: Caller, document: Document, also: Iter
     errors: Sequence[Mapping[str, str]] = await problems_of(gateway, caller, document, also)
     if errors:
         raise invalid(f"The workflow has {len(errors)} problem(s); `errors` says where. Nothing was stored.", errors)
+
+
+async def resolve(gateway: Gateway, caller: Caller, workflow_id: str) -> str:
+    """The workflow's own id, of one that a client may have named (`given.py`); as it is if there is none."""
+    if not may_be_given(workflow_id):
+        return workflow_id
+    own = scoped(caller, workflow_id)
+
+    async def look() -> Row | None:
+        for identifier in (own, workflow_id):
+            whose = (caller.organization_id, caller.project_id, identifier)
+            if (found := await gateway.database.row("newest_workflow", *whose)) is not None:
+                return found
+        return None
+
+    try:
+        row = await gateway.reads.find(look, WORKFLOW_DEFINED, [0])
+    except Problem as problem:
+        if problem.code != "DATABASE_UNAVAILABLE":
+            raise
+        return workflow_id if gateway.known.get(caller, own) is None else own
+    return workflow_id if row is None else str(row["workflow_id"])
 
 
 async def newest(gateway: Gateway, caller: Caller, workflow_id: str) -> Row:
@@ -104,6 +127,32 @@ async def roll_out(gateway: Gateway, caller: Caller, workflow_id: str, key: str 
     partition, offset = await gateway.publisher.publish(WORKFLOW_DEFINED, f"{workflow_id}@rollout", message)
     await gateway.positions.wait({(WORKFLOW_DEFINED, partition): offset + 1})
     return message.occurred_at
+
+
+async def create_given(gateway: Gateway, caller: Caller, document: Document) -> Row:
+    """Saves version 1 under the id that the document gives; the same document again changes nothing.
+
+    Without steps or tasks it is a workflow whose tasks come later.
+    """
+    workflow_id = scoped(caller, document["id"])
+    whose = (caller.organization_id, caller.project_id, workflow_id)
+    earlier = await gateway.database.row("workflow_version", *whose, 1)
+    if earlier is None:
+        message = _message(
+            gateway, caller, workflow_id, 1, document, derive(workflow_id, fingerprint(document).hex(), 1)
+        )
+        shown = await _publish(gateway, message)
+        await follow_trigger(gateway, caller, workflow_id, message.event_id, trigger_of(document), had=False)
+        earlier = await gateway.database.row("workflow_version", *whose, 1) if shown else _row_of(message)
+    if earlier is None or parsed_document(earlier) != document:
+        told = f"There is a workflow {plain(workflow_id)} already, and it is another; change it with PUT."
+        raise conflict("ALREADY_EXISTS", told)
+    return earlier
+
+
+def parsed_document(row: Row) -> Document:
+    found = row["definition"]
+    return found if isinstance(found, dict) else parsed(found)
 
 
 async def created(gateway: Gateway, caller: Caller, document: Document, key: str | None) -> Row | None:

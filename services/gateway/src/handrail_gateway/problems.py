@@ -71,9 +71,14 @@ def unavailable(code: str, detail: str, retry_after: int = 2) -> Problem:
     return Problem(503, code, detail, headers={"Retry-After": str(retry_after)})
 
 
+ONE, SEVERAL = "<one>", "<several>"
+"""Tags of bodies that may be one thing or a list of them."""
+
+
 def path_of(location: Sequence[str | int]) -> str:
     """`("body", "steps", 1, "step_id")` as `steps[1].step_id`; of other places than the body the place is named."""
     parts = location[1:] if location[:1] == ("body",) else location
+    parts = [part for part in parts if part not in (ONE, SEVERAL)]
     text = ""
     for part in parts:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"

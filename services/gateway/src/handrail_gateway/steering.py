@@ -50,7 +50,7 @@ def _of_step(action: str, step: Json) -> Problem | None:
         case "edit" if status not in UNDER_WAY or kind not in EDITABLE:
             takers = "agents, tools, calls, sub-workflows, gates and delays that are under way"
             return conflict("NOT_EDITABLE", f"Step {name!r} ({kind}) is {status}; only {takers} take another input.")
-        case "rewind" if status in ("skipped", "rewound"):
+        case "rewind" if status in ("skipped", "rewound", "pending"):
             return conflict("NOT_REWINDABLE", f"Step {name!r} is {status}; rewind to a step that has run.")
         case "rewind" if "]" in name:
             detail = f"Step {name!r} is part of a loop's turn; rewind to the loop, {name.partition('[')[0]!r}."

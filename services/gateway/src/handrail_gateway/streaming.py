@@ -87,6 +87,10 @@ def _say(event: Json) -> list[Said]:
             return [_status("compensating")]
         case "step.steered":
             return [("status", {"status": "running", **_pick(event, step="step_id", steered="action", by="by")})]
+        case "step.annotated":
+            return [("status", _pick(event, step="step_id", task="changes", by="by"))]
+        case "step.overdue":
+            return [("status", {**_pick(event, step="step_id", due_date="due_date"), "overdue": True})]
         case "execution.version_changed":
             return [
                 ("status", {"status": "running", "step": None, **_pick(event, workflow_version="workflow_version")})

@@ -55,6 +55,8 @@ def _wait(step: Json) -> dict[str, Any]:
         what = f"waits for the signal {step['input']!r}"
     elif kind == "loop":
         what = "goes through its turns"
+    elif kind == "person":
+        what = "waits for the person who has it"
     elif kind == "timer":
         until = step["wake_at"]
         what = "waits for its time"
@@ -98,6 +100,10 @@ def timeline(events: Iterable[Json]) -> list[dict[str, Any]]:
             case "steps.cancelled":
                 for step_id in event["step_ids"]:
                     _close(latest.get(step_id), event["at"], "cancelled")
+            case "step.steered" if event["action"] in _BY_HAND:
+                attempts.append(_mark(event, f"{_BY_HAND[event['action']]} {_whose(event)}"))
+            case "step.overdue":
+                attempts.append(_mark(event, "overdue"))
             case "steps.skipped":
                 attempts += [
                     {"step": step_id, "step_type": None, "attempt": 0, "waits_for": None, "agent": None,
@@ -105,6 +111,21 @@ def timeline(events: Iterable[Json]) -> list[dict[str, Any]]:
                     for step_id in event["step_ids"]
                 ]  # fmt: skip
     return attempts
+
+
+_BY_HAND = {"complete": "completed by", "fail": "failed by", "reassign": "handed over to"}
+
+
+def _whose(event: Json) -> str:
+    if event["action"] == "reassign":
+        return str(event.get("assignee") or event.get("agent"))
+    return str(event.get("agent") or event["by"] or "somebody")
+
+
+def _mark(event: Json, outcome: str) -> dict[str, Any]:
+    """Something that happened to the step, and is no attempt."""
+    nothing = dict.fromkeys(("step_type", "waits_for", "agent", "started_at", "seconds"))
+    return {"step": event["step_id"], **nothing, "attempt": 0, "ended_at": event["at"], "outcome": outcome}
 
 
 _OUTCOMES = {"step.completed": "completed", "step.failed": "failed", "step.retry_scheduled": "failed, tried again"}

@@ -6,7 +6,9 @@ from typing import Any
 
 from handrail_contracts.triggers import SCHEDULE_PREFIX
 
+from handrail_projector import task_facts
 from handrail_projector.columns import Row, as_count, as_json, as_optional_text, as_optional_time, as_text, as_time
+from handrail_projector.task_facts import TaskSaid
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class Told:
     steps: list[tuple[str, StepRow | None, StepChange]] = field(default_factory=list)
     schedule_runs: list[Row] = field(default_factory=list)
     budgets: list[Any] = field(default_factory=list)
+    tasks: list[tuple[str, TaskSaid]] = field(default_factory=list)
 
     def execution(self, change: ExecutionChange) -> None:
         self.executions.append((None, change))
@@ -140,6 +143,23 @@ def _version_changed(told: Told, event: Any) -> None:
     told.execution(ExecutionChange(None, as_count(event["n"]), workflow_version=as_count(event["workflow_version"])))
 
 
+def _tasks_planned(told: Told, event: Any) -> None:
+    for task in event["tasks"]:
+        step_id, agent = as_text(task["step_id"]), as_optional_text(task.get("agent"))
+        place = (None, None, None, None, as_count(event["n"]))
+        row = StepRow(as_text(task["step_type"]), as_text(task["run_id"]), agent, 0, *place)
+        told.steps.append((step_id, row, StepChange("pending")))
+        told.tasks.append((step_id, task_facts.planned(told.execution_id, task)))
+
+
+def _step_annotated(told: Told, event: Any) -> None:
+    told.tasks.append((as_text(event["step_id"]), task_facts.annotated(event["changes"])))
+
+
+def _step_overdue(told: Told, event: Any) -> None:
+    told.tasks.append((as_text(event["step_id"]), TaskSaid(overdue=True)))
+
+
 def _steps_restored(told: Told, event: Any) -> None:
     first = as_count(event["n"])
     for step_id, output in event.get("outputs", {}).items():
@@ -153,6 +173,8 @@ def _steps_restored(told: Told, event: Any) -> None:
 
 
 def _step_steered(told: Told, event: Any) -> None:
+    if event["action"] == "reassign":
+        told.tasks.append((as_text(event["step_id"]), task_facts.reassigned(event)))
     for step_id in event.get("step_ids", ()):
         told.steps.append((as_text(step_id), None, StepChange("rewound", completed_at=told.at)))
 
@@ -280,6 +302,9 @@ EXECUTION_EVENTS = {
     "queue.left": _noted,
     "execution.version_changed": _version_changed,
     "compensation.started": _compensating,
+    "tasks.planned": _tasks_planned,
+    "step.annotated": _step_annotated,
+    "step.overdue": _step_overdue,
     "steps.restored": _steps_restored,
     "step.steered": _step_steered,
     "signal.received": _noted,

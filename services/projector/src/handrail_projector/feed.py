@@ -20,7 +20,13 @@ from handrail_projector.writer import Place, Position, create_positions, read_po
 
 log = structlog.get_logger()
 
-PARTITIONED = (topics.WORKFLOW_STARTED, topics.EXECUTION_EVENTS, topics.APPROVAL_EVENTS, topics.SCHEDULE_DEFINED)
+PARTITIONED = (
+    topics.WORKFLOW_STARTED,
+    topics.EXECUTION_EVENTS,
+    topics.APPROVAL_EVENTS,
+    topics.SCHEDULE_DEFINED,
+    topics.COMMENT_ADDED,
+)
 SINGLE = (
     topics.WORKFLOW_DEFINED,
     topics.AGENT_REGISTERED,

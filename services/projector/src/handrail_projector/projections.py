@@ -12,12 +12,14 @@ from typing import Any
 
 import orjson
 from handrail_contracts import topics
+from handrail_contracts.approvals import CommentAdded
 from handrail_contracts.budgets import BudgetSet, budget_id
 from handrail_contracts.codec import DecodeError, decode
 from handrail_contracts.identity import ApiKeyDefined, ApiKeyUsed
 from handrail_contracts.platform import DeadLetter
-from handrail_contracts.runners import RunnerStatus
+from handrail_contracts.runners import AgentHeartbeat, RunnerStatus
 from handrail_contracts.steps import AgentRegistered
+from handrail_contracts.tasks import TaskCommented
 from handrail_contracts.triggers import SCHEDULE_PREFIX, ScheduleDefined
 from handrail_contracts.workflows import RolloutSet, WorkflowDefined, WorkflowStarted
 
@@ -45,6 +47,7 @@ from handrail_projector.execution_facts import (
     StepRow,
     Told,
 )
+from handrail_projector.task_facts import TaskSaid
 
 
 @dataclass(slots=True)
@@ -71,6 +74,9 @@ class Batch:
     budget_uses: dict[tuple[str, str, str, int], Row] = field(default_factory=dict)
     keys: dict[str, Row] = field(default_factory=dict)
     key_uses: dict[str, Row] = field(default_factory=dict)
+    tasks: dict[tuple[str, str], TaskSaid] = field(default_factory=dict)
+    task_comments: dict[str, Row] = field(default_factory=dict)
+    agent_beats: dict[tuple[str, str, str], Row] = field(default_factory=dict)
 
     def add(self, topic: str, partition: int, offset: int, value: bytes | None, chain: str = "") -> None:
         """Takes one record in, in the order of its partition. Raises `Unreadable` and then has changed nothing."""
@@ -111,6 +117,9 @@ class Batch:
         for event in told.budgets:
             use = key_of(told.execution_id, event)
             self.budget_uses[use] = row_of(told.execution_id, event, told.at, self.budget_uses.get(use))
+        for step_id, said in told.tasks:
+            task = self.tasks.get((told.execution_id, step_id))
+            self.tasks[told.execution_id, step_id] = said if task is None else _merged(task, said)
         for whole, done in told.executions:
             row, before = self.executions.get(told.execution_id, (None, None))
             if whole is not None or before is None:
@@ -179,11 +188,23 @@ def _add_budget(batch: Batch, m: BudgetSet) -> None:
 
 def _add_agent(batch: Batch, m: AgentRegistered) -> None:
     said = (m.kind, m.name, m.description, list(m.capabilities), m.organization_id, m.project_id)
-    row = (m.agent, *said, as_foreign_json(m.config), as_moment(m.occurred_at))
+    row = (m.agent, *said, as_foreign_json(m.config), as_moment(m.occurred_at), as_foreign_json(m.history))
     batch.agents[m.agent] = None if m.removed else row
 
 
-def _add_runner(batch: Batch, m: RunnerStatus) -> None:
+def _add_comment(batch: Batch, m: CommentAdded | TaskCommented) -> None:
+    """Those on gates and suggestions are in the journal of approvals."""
+    if isinstance(m, TaskCommented):
+        place = (m.organization_id, m.project_id, m.execution_id, m.step_id, m.task_id)
+        said = (m.author_id or m.user_id, m.author_type, m.author_name, m.text, as_moment(m.occurred_at))
+        batch.task_comments.setdefault(m.event_id, (m.event_id, *place, *said))
+
+
+def _add_runner(batch: Batch, m: RunnerStatus | AgentHeartbeat) -> None:
+    if isinstance(m, AgentHeartbeat):
+        whose = (m.agent, m.organization_id, m.project_id)
+        batch.agent_beats[whose] = (*whose, m.status, m.every_seconds, as_moment(m.occurred_at))
+        return
     told = [[each.model_dump(exclude_none=True) for each in several] for several in (m.agents, m.chosen)]
     row = (m.runner_id, as_moment(m.occurred_at), m.every_seconds, as_count(m.running), *map(as_foreign_json, told))
     batch.runners[m.runner_id] = None if m.stopped else row
@@ -229,6 +250,7 @@ _MESSAGES: dict[str, Callable[[Batch, Any], None]] = {
     topics.WORKFLOW_DEFINED: _add_defined,
     topics.AGENT_REGISTERED: _add_agent,
     topics.RUNNER_STATUS: _add_runner,
+    topics.COMMENT_ADDED: _add_comment,
     topics.SCHEDULE_DEFINED: _add_schedule,
     topics.API_KEY_DEFINED: _add_key,
     topics.API_KEY_USED: _add_key_use,

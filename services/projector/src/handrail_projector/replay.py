@@ -33,8 +33,10 @@ TABLES = (
     "budget_uses",
     "api_keys",
     "api_key_uses",
+    "tasks",
+    "task_comments",
 )
-"""All but `runners`, which changes every few seconds: what is compared would be of two moments."""
+"""All but `runners` and `agent_beats`, which change every few seconds: what is compared would be of two moments."""
 Progress = Callable[[int, float], None]
 """Told now and then: records so far, seconds so far."""
 

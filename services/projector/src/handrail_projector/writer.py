@@ -182,6 +182,13 @@ async def _write_tables(connection: asyncpg.Connection, batch: Batch) -> None:
         await connection.executemany(statement("budgets"), batch.budgets.values())
     if batch.budget_uses:
         await connection.executemany(statement("budget_uses"), batch.budget_uses.values())
+    if batch.tasks:
+        rows = [said.row(*place) for place, said in batch.tasks.items()]
+        await connection.executemany(statement("tasks"), rows)
+    if batch.task_comments:
+        await connection.executemany(statement("task_comments"), batch.task_comments.values())
+    if batch.agent_beats:
+        await connection.executemany(statement("agent_beats"), batch.agent_beats.values())
     if batch.schedules:
         await connection.executemany(statement("schedules"), batch.schedules.values())
     if batch.schedule_runs:

@@ -27,8 +27,10 @@ from handrail_contracts.execution_events import (
     ExecutionRejected,
     ExecutionStarted,
     ExecutionTimedOut,
+    StepAnnotated,
     StepRetryScheduled,
     StepStarted,
+    TasksPlanned,
     VersionChanged,
 )
 from handrail_contracts.journal import Record
@@ -49,7 +51,7 @@ from handrail_runtime.machine.core import (
     Wiring,
 )
 
-from handrail_scheduler import budgets, decide, matching, queues, schedules
+from handrail_scheduler import budgets, decide, matching, queues, schedules, tasks
 from handrail_scheduler.allowances import given_back
 from handrail_scheduler.budgets import Budget
 from handrail_scheduler.decision import ALIVE, Decision, Emit
@@ -293,7 +295,9 @@ class SchedulerCore:
         match event:
             case StepStarted(waits_for="timer") if event.wake_at is not None:
                 return (Timer(event.wake_at.timestamp(), f"wake/{event.step_id}/{event.attempt}"),)
-            case StepStarted(waits_for="agent" | "signal" | "workflow" | "loop") if event.deadline is not None:
+            case StepStarted(waits_for="agent" | "signal" | "workflow" | "loop" | "person") if (
+                event.deadline is not None
+            ):
                 return (Timer(event.deadline.timestamp(), f"deadline/{event.step_id}/{event.attempt}"),)
             case StepRetryScheduled():
                 return (Timer(event.retry_at.timestamp(), f"retry/{event.step_id}/{event.attempt}"),)
@@ -301,6 +305,8 @@ class SchedulerCore:
                 return (Timer(event.deadline.timestamp(), "execution/"),)
             case BudgetGranted() if event.deadline is not None:
                 return (Timer(event.deadline.timestamp(), f"deadline/{event.step_id}/{event.attempt}"),)
+            case TasksPlanned() | StepAnnotated():
+                return tasks.timers(event)
             case BudgetExhausted() | BudgetLookedAgain():
                 return budgets.timers(event)
             case ScheduleSet() | ScheduleFired():
@@ -317,11 +323,13 @@ class SchedulerCore:
             return
         if state.deadline is not None:
             yield Timer(state.deadline, "execution/")
+        if state.due:
+            yield from tasks.live_timers(state)
         for step_id, step in state.steps.items():
             if step.wake_at is not None:
                 kind = "retry" if step.status == "retrying" else "wake"
                 yield Timer(step.wake_at, f"{kind}/{step_id}/{step.attempt}")
-            elif step.deadline is not None and step.waits_for in ("agent", "signal", "workflow", "loop"):
+            elif step.deadline is not None and step.waits_for in ("agent", "signal", "workflow", "loop", "person"):
                 yield Timer(step.deadline, f"deadline/{step_id}/{step.attempt}")
 
     def workflow_id(self, state: State) -> str:

@@ -23,7 +23,7 @@ from handrail_contracts.steps import AgentAdvanced, AgentExecuted, Turn, advance
 from handrail_contracts.workflows import ChildEnded, Origin, WorkflowStarted
 from handrail_graph import AgentParameters, ApprovalParameters, Graph, SignalParameters
 
-from handrail_scheduler import allowances, suggestions
+from handrail_scheduler import allowances, suggestions, tasks
 from handrail_scheduler.advance import advance, enter
 from handrail_scheduler.decision import MOVING, Decision, Emit
 from handrail_scheduler.ending import attempt_failed, end, fail
@@ -51,6 +51,8 @@ def start(decision: Decision, message: WorkflowStarted, version: int, admissions
         stubs={} if message.origin is None else message.origin.stubs,
         admissions=admissions,
     )
+    if decision.graph.planned:
+        tasks.plan(decision)
     if message.origin is not None:
         _restore(decision, message.origin)
     if not admissions:
@@ -240,6 +242,9 @@ def timer(decision: Decision, token: str) -> None:
     if kind == "execution":
         error = ErrorInfo(code="TIMEOUT", message=f"the workflow took longer than {decision.graph.timeout_seconds} s")
         end(decision, ExecutionTimedOut, error=error)
+        return
+    if kind == tasks.TOKEN:
+        tasks.overdue(decision, rest)
         return
     step_id, _, number = rest.rpartition("/")
     attempt = int(number)

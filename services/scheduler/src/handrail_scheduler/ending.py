@@ -52,12 +52,17 @@ def inside(state: Execution, loop_id: str) -> list[str]:
     return [step_id for step_id in state.steps if step_id.startswith(prefix)]
 
 
-def fail(decision: Decision, step_id: str, error: ErrorInfo) -> None:
-    """The step failed for good; its policy, or that of the loop or the parallel step around it, says what that means."""
+def fail(decision: Decision, step_id: str, error: ErrorInfo, *, waits: bool = True) -> None:
+    """The step failed for good; its policy, or that of the loop or the parallel step around it, says what that means.
+
+    Unless it `waits`, a policy that would leave it to a person ends the execution: a person has just spoken.
+    """
     if decision.state.status is Status.COMPENSATING:
         _say_failed(decision, step_id, error, "branch")
         return
     then = "wait" if error.code == "OUTCOME_UNKNOWN" else _then(decision, step_id)
+    if then == "wait" and not waits:
+        then = "end"
     place = turn_of(step_id)
     if then == "end" and place is not None and _goes_on_around(decision, place[0]):
         _say_failed(decision, step_id, error, "branch")

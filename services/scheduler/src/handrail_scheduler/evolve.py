@@ -26,8 +26,10 @@ from handrail_contracts.execution_events import (
     SignalReceived,
     StatusChanged,
     StepAdvanced,
+    StepAnnotated,
     StepCompleted,
     StepFailed,
+    StepOverdue,
     StepRetryScheduled,
     StepsCancelled,
     StepsRestored,
@@ -38,12 +40,13 @@ from handrail_contracts.execution_events import (
     SuggestionMade,
     SuggestionRefused,
     SuggestionSentBack,
+    TasksPlanned,
     VersionChanged,
 )
 from handrail_contracts.journal import Record
 from handrail_graph import Graph, LoopParameters, Node, ParallelParameters, StepType, instance, turn_of
 
-from handrail_scheduler import allowances, suggesting
+from handrail_scheduler import allowances, suggesting, tasks
 from handrail_scheduler.state import IDLE, SETTLED, Execution, Outcome, Status, Step, StepStatus, Turns
 
 __all__ = ["evolve", "seconds", "utc"]
@@ -116,6 +119,13 @@ def evolve(graph: Graph | None, state: Execution, event: AnyExecutionEvent, reco
         case ExecutionAdmitted():
             del state.queues[0]
             _ask_next(state)
+        case TasksPlanned():
+            tasks.planned(state, event)
+        case StepAnnotated():
+            tasks.annotated(state, event)
+            _note_request(state, event.request_id)
+        case StepOverdue():
+            del state.due[event.step_id]
         case StepsRestored():
             assert graph is not None
             _restored(graph, state, event)
@@ -286,6 +296,8 @@ def _steered(graph: Graph, state: Execution, event: StepSteered) -> None:
     _note_request(state, event.request_id)
     if event.action == "retry":
         suggesting.settle_calls(state.conversations.get(event.step_id), event)
+    if event.action == "reassign":
+        tasks.reassigned(state, event)
     if event.action != "rewind":
         return
     for step_id in event.step_ids:
@@ -365,6 +377,8 @@ def _forget(state: Execution, step_id: str) -> None:
     state.turns.pop(step_id, None)
     state.forgiven.pop(step_id, None)
     state.failures.pop(step_id, None)
+    state.assigned.pop(step_id, None)
+    state.due.pop(step_id, None)
     state.unresolved.pop(step_id, None)
     state.taken.pop(step_id, None)
     state.reached.discard(step_id)

@@ -14,6 +14,7 @@ _SOURCES = {
     "signal": "a signal",
     "suggestion": "the decision on its suggestion",
     "budget": "its budgets",
+    "person": "the word of the person who has it",
     "raise": "somebody who raises its budget",
 }
 

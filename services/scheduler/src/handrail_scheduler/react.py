@@ -20,6 +20,7 @@ from handrail_contracts.execution_events import (
     StatusChanged,
     StepCompleted,
     StepFailed,
+    StepOverdue,
     StepRetryScheduled,
     StepsCancelled,
     StepStarted,
@@ -32,7 +33,7 @@ from handrail_contracts.workflows import ChildEnded, LifecycleMetadata, Parent, 
 from handrail_graph import AgentParameters, Graph, Node, StepType, SubWorkflowParameters, ToolParameters
 from handrail_runtime.machine.core import Kind, Outgoing
 
-from handrail_scheduler import allowances
+from handrail_scheduler import allowances, tasks
 from handrail_scheduler.cancelling import cancellation
 from handrail_scheduler.identifiers import gate_id, request_id
 from handrail_scheduler.state import Execution, Step, StepStatus
@@ -76,6 +77,9 @@ def react(
             assert graph is not None
             gone = _withdrawals(graph, state, (event.step_id,), record)
             return [*gone, *_unsuggested(state, (event.step_id,), record)]
+        case StepOverdue():
+            assert graph is not None
+            return (tasks.told(graph, state, event, record),)
         case StepFailed() if state.suggestions:
             return list(_unsuggested(state, (event.step_id,), record))
         case (
@@ -135,12 +139,14 @@ def _what(node: Node, state: Execution) -> dict[str, Any]:
     """What is asked of whom."""
     rules = node.parameters.suggestion if isinstance(node.parameters, AgentParameters) else None
     capabilities = node.parameters.capabilities if isinstance(node.parameters, AgentParameters) else ()
+    if node.id in state.assigned:
+        capabilities = ()
     if rules is None:
-        asked = {"kind": _KINDS[node.type], "agent": _agent(node), "capabilities": capabilities}
+        asked = {"kind": _KINDS[node.type], "agent": _agent(node, state), "capabilities": capabilities}
         return asked | _leave(node, state) if node.type is StepType.TOOL_CALL else asked
     own = state.suggestions.get(node.id)
     if own is None or own["phase"] != "acts":
-        asked = {"kind": "agent", "agent": _agent(node), "capabilities": capabilities}
+        asked = {"kind": "agent", "agent": _agent(node, state), "capabilities": capabilities}
         return asked | {"answer_schema": schema_of(rules)}
     action = rules.actions[own["asked"]]
     return {
@@ -161,11 +167,11 @@ def _leave(node: Node, state: Execution) -> dict[str, Any]:
 _KINDS = {StepType.AGENT_EXECUTION: "agent", StepType.API_CALL: "api_call", StepType.TOOL_CALL: "tool"}
 
 
-def _agent(node: Node) -> str:
+def _agent(node: Node, state: Execution) -> str:
     """Who is asked: an agent (nobody yet, if it is chosen by capabilities), a tool, or the runner itself."""
     match node.parameters:
         case AgentParameters(agent=name) | ToolParameters(tool=name):
-            return name
+            return tasks.agent_of(state, node) if state.assigned else name
         case _:
             return "api_call"
 
@@ -357,5 +363,6 @@ def _agents_used(graph: Graph | None, state: Execution) -> tuple[str, ...]:
     for step_id, step in state.steps.items():
         parameters = graph.nodes[step_id].parameters
         if step.status is not StepStatus.SKIPPED and isinstance(parameters, AgentParameters):
-            named |= {parameters.agent: None} if parameters.agent else {}
+            agent = tasks.agent_of(state, graph.nodes[step_id]) if state.assigned else parameters.agent
+            named |= {agent: None} if agent else {}
     return tuple(named | dict.fromkeys(state.chosen))

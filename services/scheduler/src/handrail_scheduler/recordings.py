@@ -22,7 +22,7 @@ from handrail_scheduler.definitions import Definitions
 from handrail_scheduler.state import Execution
 
 FORMAT = "handrail-execution/1"
-REMOTE = ("agent", "approval", "timer", "signal", "workflow")
+REMOTE = ("agent", "approval", "timer", "signal", "workflow", "person")
 
 
 class NotARecording(Exception):

@@ -23,7 +23,7 @@ class StepStatus(StrEnum):
 
 
 UNDER_WAY = (StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.BLOCKED)
-IDLE = ("approval", "suggestion", "raise", "timer", "signal", "loop", "workflow")
+IDLE = ("approval", "suggestion", "raise", "timer", "signal", "loop", "workflow", "person")
 """What a step may wait for without work under way: only people and time can move it."""
 SETTLED = (StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.CANCELLED)
 
@@ -96,6 +96,7 @@ class Execution:
     counts twice. `allowances` say of steps what they ask of budgets, and may use; `returned` is what the latest event has
     given back. `forgiven` are attempts since a rewind that were no tries: up to the latest that led to a suggestion, and those
     that stopped where they had used up what they were allowed. `chosen` are the agents that answered for capabilities.
+    `assigned` says of steps that were handed over to which agent or person, `due` of tasks when they are, until that was told.
     """
 
     execution_id: str
@@ -134,6 +135,8 @@ class Execution:
     stubs: dict[str, Any] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
+    assigned: dict[str, dict[str, str]] = field(default_factory=dict)
+    due: dict[str, float] = field(default_factory=dict)
     working: int = 0
     idle: int = 0
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from handrail_contracts.control import ExecutionControlled
+from handrail_contracts.envelope import ErrorInfo
 from handrail_contracts.execution_events import (
     ExecutionCancelled,
     ExecutionPaused,
@@ -12,13 +13,15 @@ from handrail_contracts.execution_events import (
     StepSteered,
     VersionChanged,
 )
-from handrail_graph import CHOOSING, EDITABLE, Graph, unplaced, upstream
+from handrail_graph import CHOOSING, EDITABLE, Graph, StepType, unplaced, upstream
 
 from handrail_scheduler.advance import advance, enter, within
+from handrail_scheduler.decide import answer
 from handrail_scheduler.decision import ALIVE, MOVING, Decision
-from handrail_scheduler.ending import end, give_up, terminate
+from handrail_scheduler.ending import end, fail, give_up, terminate
 from handrail_scheduler.state import UNDER_WAY, Execution, Status, StepStatus
 from handrail_scheduler.suggestions import gate_of, owed
+from handrail_scheduler.tasks import annotate, answer_of, may_answer
 
 SIGNALS_KEPT = 1000
 """Signals that nobody waits for yet; more are refused, so that nobody fills the state with them."""
@@ -90,6 +93,8 @@ def _steer(decision: Decision, message: ExecutionControlled, step_ids: tuple[str
         by=message.user_id,
         reason=message.reason,
         data=message.data if message.action == "retry" else None,
+        agent=message.agent,
+        assignee=message.assignee,
     )
 
 
@@ -116,6 +121,62 @@ def _skip(decision: Decision, message: ExecutionControlled, edit: Edit) -> None:
     _steer(decision, message)
     decision.complete(message.step_id, message.data)
     advance(decision, (message.step_id,))
+
+
+def _complete(decision: Decision, message: ExecutionControlled, edit: Edit) -> None:
+    """Of the agent itself, its answer; else a person does it in the agent's place, and what that still answers is ignored."""
+    if not message.agent:
+        _skip(decision, message, edit)
+    elif may_answer(decision, message):
+        _steer(decision, message)
+        answer(decision, answer_of(decision, message, status="completed", output=message.data))
+
+
+def _fail(decision: Decision, message: ExecutionControlled, edit: Edit) -> None:
+    """Of the agent itself, a failed attempt, after which there may be another; of a person, the end of the step."""
+    why = message.reason or "no reason was given"
+    if message.agent:
+        if may_answer(decision, message):
+            _steer(decision, message)
+            error = ErrorInfo(code="AGENT_ERROR", message=why, retryable=True)
+            answer(decision, answer_of(decision, message, status="failed", error=error))
+        return
+    step = decision.state.steps.get(message.step_id)
+    if decision.state.status not in ALIVE or step is None or step.status not in UNDER_WAY:
+        return
+    give_up(decision, within(decision.state, message.step_id))
+    _steer(decision, message)
+    error = ErrorInfo(code="FAILED_BY_PERSON", message=f"{message.user_id or 'somebody'} says that it failed: {why}")
+    fail(decision, message.step_id, error, waits=False)
+    advance(decision, (message.step_id,))
+
+
+def _reassign(decision: Decision, message: ExecutionControlled, edit: Edit) -> None:
+    """To another agent, or to a person. One that is under way begins again there, with the input that it had."""
+    state, step = decision.state, decision.state.steps.get(message.step_id)
+    if step is None:
+        if state.status in ALIVE and _is_agents(decision, message.step_id):
+            _steer(decision, message)
+        return
+    if state.status not in MOVING or step.status not in UNDER_WAY or not _is_agents(decision, message.step_id):
+        return
+    before = step.input
+    give_up(decision, [message.step_id])
+    _steer(decision, message)
+    if before is None:
+        decision.begin(message.step_id)
+    else:
+        edit(decision, message.step_id, None, before)
+    advance(decision, (message.step_id,))
+
+
+def _is_agents(decision: Decision, step_id: str) -> bool:
+    known = step_id in decision.state.steps or step_id in decision.graph.order
+    return known and decision.graph.nodes[step_id].type is StepType.AGENT_EXECUTION
+
+
+def _annotate(decision: Decision, message: ExecutionControlled, edit: Edit) -> None:
+    annotate(decision, message)
 
 
 def _edit(decision: Decision, message: ExecutionControlled, edit: Edit) -> None:
@@ -204,4 +265,8 @@ _ACTIONS: Mapping[str, Callable[[Decision, ExecutionControlled, Edit], None]] = 
     "skip": _skip,
     "edit": _edit,
     "rewind": _rewind,
+    "complete": _complete,
+    "fail": _fail,
+    "reassign": _reassign,
+    "annotate": _annotate,
 }

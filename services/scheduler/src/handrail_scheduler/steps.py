@@ -36,6 +36,7 @@ from handrail_scheduler.ending import fail
 from handrail_scheduler.loops import turn_output
 from handrail_scheduler.state import Execution, Step, StepStatus
 from handrail_scheduler.suggestions import begins_with
+from handrail_scheduler.tasks import agent_of, assignee_of
 
 Path = tuple[str, ...]
 
@@ -175,7 +176,15 @@ def _begin_agent(decision: Decision, node: Node) -> None:
     if decision.state.suggestions and _begin_suggested(decision, node):
         return
     [rendered] = _rendered(decision, node, node.parameters.input)
-    _begin_remote(decision, node, node.parameters.agent, rendered)
+    _ask_agent(decision, node, rendered)
+
+
+def _ask_agent(decision: Decision, node: Node, rendered: Any) -> None:
+    """Whoever has the step: the agent of its definition, the one that it was handed over to, or a person, who is not asked."""
+    if assignee_of(decision.state, node.id):
+        _say_started(decision, node, waits_for="person", input=rendered, deadline=_deadline(decision, node))
+    else:
+        _begin_remote(decision, node, agent_of(decision.state, node), rendered)
 
 
 def _begin_tool(decision: Decision, node: Node) -> None:
@@ -316,8 +325,8 @@ def begin_with(decision: Decision, step_id: str, before: Any, given: Any) -> Non
     node = decision.graph.nodes[step_id]
     try:
         match node.parameters:
-            case AgentParameters(agent=agent):
-                _begin_remote(decision, node, agent, given)
+            case AgentParameters():
+                _ask_agent(decision, node, given)
             case ToolParameters(tool=tool):
                 _begin_remote(decision, node, tool, given)
             case ApiCallParameters():

@@ -20,14 +20,16 @@ from handrail_graph.graph import (
 from handrail_graph.parameters import PREVIOUS, READERS, agent_field, read_agent
 from handrail_graph.problems import TEN_YEARS, DefinitionError, Problem, Problems, closest, shown
 from handrail_graph.templates import compile_condition, compile_template
+from handrail_graph.terms import FIELDS as TERMS
+from handrail_graph.terms import read_terms
 
 DOCUMENT_FIELDS = ("name", "description", "steps", "entry_step", "timeout_seconds", *SHOWN)
 COMMON_FIELDS = ("id", "type", "name", "retry", "timeout_seconds")
 FIELDS = {
-    "agent": (*COMMON_FIELDS, "agent_id", "agent", "capabilities", "input", "next"),
+    "agent": (*COMMON_FIELDS, "agent_id", "agent", "capabilities", "input", "next", *TERMS),
     "parallel": (*COMMON_FIELDS, "agents", "input", "next"),
     "conditional": (*COMMON_FIELDS, "condition", "then", "else"),
-    "tool": (*COMMON_FIELDS, "tool", "input", "next"),
+    "tool": (*COMMON_FIELDS, "tool", "input", "next", *TERMS),
     "loop": (*COMMON_FIELDS, "agents", "input", "condition", "over", "max_iterations", "max_parallel", "next"),
 }
 USER_INPUT = "${user_input}"
@@ -132,7 +134,7 @@ class _Reader:
         parameters = AgentParameters(agent, self._input(raw, step_id, path), capabilities=capabilities)
         node = Node(
             step_id, StepType.AGENT_EXECUTION, parameters=parameters, next=self._targets(raw, "next", path),
-            **self._common(raw, step_id, path),
+            task=read_terms(raw, f"{path}.", self._problems), **self._common(raw, step_id, path),
         )  # fmt: skip
         return Draft(node, path, "next", parameters_path=f"{path}.input", agent_path=f"{path}.{agent_field(raw)}")
 
@@ -157,7 +159,7 @@ class _Reader:
         parameters = READERS[StepType.TOOL_CALL].read(given, f"{path}.", self._problems)
         node = Node(
             step_id, StepType.TOOL_CALL, parameters=parameters, next=self._targets(raw, "next", path),
-            **self._common(raw, step_id, path),
+            task=read_terms(raw, f"{path}.", self._problems), **self._common(raw, step_id, path),
         )  # fmt: skip
         return Draft(node, path, "next", parameters_path=f"{path}.input")
 

@@ -9,7 +9,9 @@ from handrail_graph.drafts import Draft
 from handrail_graph.graph import AgentParameters, Graph, Node, StepType
 from handrail_graph.parameters import PREVIOUS, agent_field, read_agent
 from handrail_graph.problems import TEN_YEARS, Problems, closest, shown
+from handrail_graph.suggestions import read_suggestion
 from handrail_graph.templates import compile_template
+from handrail_graph.terms import BROUGHT, FIELDS, TaskTerms, read_terms
 
 SEEN_OF_WORKFLOW = ("status", "progress", "created_at", "updated_at", "agent_ids")
 """What a workflow is shown with in the same way."""
@@ -23,12 +25,12 @@ TASK_FIELDS = (
     "description",
     "depends_on",
     "input",
-    "metadata",
     "retry",
+    "suggestion",
     "timeout_seconds",
 )
-SEEN_BY_PEOPLE = ("workflow_id", "status", "priority", "created_at", "updated_at", "due_date", "progress")
-"""What a task is shown with; it does not change how the workflow runs."""
+SEEN_BY_PEOPLE = ("workflow_id", "status", "updated_at", "progress", *BROUGHT, *FIELDS)
+"""What a task is shown with; but for the due date, it does not change how the workflow runs."""
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -60,8 +62,10 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
             else:
                 where, hint = f"{path}.depends_on[{index}]", closest(before, tasks)
                 problems.add(where, "missing_step", f"there is no task {shown(before)}{hint}")
+    saved = known_agents is None
     drafts = [
-        _task(task, task_id, path, tuple(following[task_id]), problems) for task_id, (path, task) in tasks.items()
+        _task(task, task_id, path, tuple(following[task_id]), problems, saved)
+        for task_id, (path, task) in tasks.items()
     ]
     return build(
         drafts,
@@ -76,7 +80,9 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
     )
 
 
-def _task(raw: Mapping[str, Any], task_id: str, path: str, following: tuple[str, ...], problems: Problems) -> Draft:
+def _task(
+    raw: Mapping[str, Any], task_id: str, path: str, following: tuple[str, ...], problems: Problems, saved: bool
+) -> Draft:
     agent, capabilities = read_agent(raw, f"{path}.", problems, missing="name the agent that does this task")
     name = problems.text(raw, "name", f"{path}.", default=task_id)
     told = {
@@ -86,13 +92,20 @@ def _task(raw: Mapping[str, Any], task_id: str, path: str, following: tuple[str,
         "previous_output": PREVIOUS,
     }
     template = problems.expression(compile_template, raw.get("input", told), f"{path}.input", PREVIOUS)
+    suggestion = read_suggestion(raw.get("suggestion"), f"{path}.suggestion", problems)
     node = Node(
         id=task_id,
         type=StepType.AGENT_EXECUTION,
         name=name,
-        parameters=AgentParameters(agent, template, capabilities=capabilities),
+        parameters=AgentParameters(agent, template, suggestion=suggestion, capabilities=capabilities),
         next=following,
         retry=read_retry(raw, f"{path}.", problems),
         timeout_seconds=problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS),
+        task=_terms(raw, f"{path}.", problems, saved),
     )
     return Draft(node, path, next_path="id", parameters_path=f"{path}.input", agent_path=f"{path}.{agent_field(raw)}")
+
+
+def _terms(raw: Mapping[str, Any], path: str, problems: Problems, saved: bool) -> TaskTerms | None:
+    """Definitions that were saved when nobody read these fields still compile."""
+    return read_terms(raw, path, Problems() if saved else problems)

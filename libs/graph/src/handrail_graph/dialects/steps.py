@@ -7,14 +7,15 @@ from handrail_graph.build import build, read_retry
 from handrail_graph.dialects.common import SHOWN, StepIds, document_concurrency, document_name, document_trigger, items
 from handrail_graph.dialects.loops import Outside, loop_parameters
 from handrail_graph.drafts import Draft
-from handrail_graph.graph import CHOOSING, Graph, Node, Parameters, StepType
+from handrail_graph.graph import CHOOSING, WORK, Graph, Node, Parameters, StepType
 from handrail_graph.parameters import READERS, agent_field, read_cases
 from handrail_graph.problems import TEN_YEARS, Problems, closest, shown
+from handrail_graph.terms import FIELDS, TaskTerms, read_terms
 
 DOCUMENT_FIELDS = ("name", "description", "steps", "timeout_seconds", *SHOWN)
 STEP_FIELDS = (
     "step_id", "step_type", "name", "parameters", "next_steps", "else_steps", "join", "cancel_rest", "on_error",
-    "error_steps", "compensate_with", "retry", "timeout_seconds",
+    "error_steps", "compensate_with", "retry", "timeout_seconds", *FIELDS,
 )  # fmt: skip
 ON_ERROR = ("fail", "continue", "wait")
 LOOP_FIELDS = ("over", "until", "steps", "max_parallel", "max_iterations")
@@ -94,6 +95,7 @@ def _step(raw: Any, path: str, ids: StepIds, outside: Outside, problems: Problem
         compensation=_compensation(raw, path, problems),
         retry=read_retry(raw, f"{path}.", problems),
         timeout_seconds=_timeout(raw, parameters, kind, path, problems),
+        task=_terms(raw, kind, path, problems),
     )
     if kind is StepType.CONDITION and not node.next and not node.otherwise:
         problems.add(
@@ -117,7 +119,20 @@ def _loop(raw: dict[str, Any], path: str, outside: Outside, problems: Problems) 
     for draft in drafts:
         if draft.node.type is StepType.TRIGGER:
             problems.add(draft.path, "trigger_inside", "a trigger is where a workflow begins; a loop has none")
+        if draft.node.task is not None:
+            message = "a step of a loop's turns is listed when it begins; give the loop's workflow or a step beside it a due date"
+            problems.add(draft.path, "misplaced", message)
     return loop_parameters(raw, drafts, path, "until", outside, problems)
+
+
+def _terms(raw: Mapping[str, Any], kind: StepType, path: str, problems: Problems) -> TaskTerms | None:
+    terms = read_terms(raw, f"{path}.", problems)
+    if terms is not None and kind not in WORK:
+        field = next(name for name in FIELDS if name in raw)
+        message = f"only what agents and tools do are tasks with {field}; this step is a {kind}"
+        problems.add(f"{path}.{field}", "misplaced", message)
+        return None
+    return terms
 
 
 def _step_type(raw: Mapping[str, Any], path: str, problems: Problems) -> StepType | None:

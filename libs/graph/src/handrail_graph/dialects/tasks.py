@@ -10,9 +10,10 @@ from handrail_graph.graph import AgentParameters, Graph, Node, StepType
 from handrail_graph.parameters import PREVIOUS, agent_field, read_agent
 from handrail_graph.problems import TEN_YEARS, Problems
 from handrail_graph.templates import compile_template
+from handrail_graph.terms import FIELDS, read_terms
 
 DOCUMENT_FIELDS = ("name", "description", "tasks", "timeout_seconds", *SHOWN)
-TASK_FIELDS = ("agent", "capabilities", "input", "name", "retry", "timeout_seconds")
+TASK_FIELDS = ("agent", "capabilities", "input", "name", "retry", "timeout_seconds", *FIELDS)
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -55,5 +56,6 @@ def _task(raw: Any, index: int, count: int, problems: Problems) -> Draft | None:
         next=(f"step_{index + 2}",) if index + 1 < count else (),
         retry=read_retry(raw, f"{path}.", problems),
         timeout_seconds=problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS),
+        task=read_terms(raw, f"{path}.", problems),
     )
     return Draft(node, path, parameters_path=f"{path}.input", agent_path=f"{path}.{agent_field(raw, 'agent')}")

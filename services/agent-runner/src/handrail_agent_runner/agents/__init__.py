@@ -7,6 +7,7 @@ from handrail_runtime.settings import Settings
 
 from handrail_agent_runner.agents.a2a import make_a2a_agent
 from handrail_agent_runner.agents.base import Agent, AgentFailure
+from handrail_agent_runner.agents.external import make_external_agent
 from handrail_agent_runner.agents.http import make_http_agent
 from handrail_agent_runner.agents.python import make_python_agent
 from handrail_agent_runner.agents.scripted import make_scripted_agent
@@ -14,6 +15,7 @@ from handrail_agent_runner.agents.scripted import make_scripted_agent
 Maker = Callable[[AgentRegistered, Settings], Agent]
 MAKERS: Mapping[str, Maker] = {
     "a2a": make_a2a_agent,
+    "external": make_external_agent,
     "http": make_http_agent,
     "python": make_python_agent,
     "scripted": make_scripted_agent,

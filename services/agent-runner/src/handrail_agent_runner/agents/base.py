@@ -44,6 +44,10 @@ class Suggests(Exception):
         self.suggestion, self.call_id = suggestion, call_id
 
 
+class LeftOpen(Exception):
+    """Nobody is asked here: the agent works by itself, and says what has become of its task (`PUT /api/v1/tasks/{id}`)."""
+
+
 def refused(status: int, message: str) -> AgentFailure:
     """The failure of a server that answered with this status, which is no success."""
     if status == 429:

@@ -1,6 +1,7 @@
 """Agents: how they are reached, and how they do. Names are the platform's, so the first tenant to take one has it."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
@@ -16,9 +17,18 @@ from handrail_gateway.schemas import (
     AgentPage,
     AgentRequest,
     AgentStatus,
+    HeartbeatRequest,
     NewAgent,
     NewAgents,
 )
+
+
+def _said(agent: dict[str, Any], beats: Mapping[str, HeartbeatRequest]) -> str:
+    """One that is busy stays so, whatever it says."""
+    said = beats.get(agent["id"])
+    busy = agent["current_task_id"] is not None
+    return str(agent["status"]) if said is None or (busy and said.status != "offline") else said.status
+
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
@@ -49,6 +59,12 @@ async def create_agents(body: NewAgents, gateway: GatewayDep, caller: CallerDep,
     several = body if isinstance(body, list) else [body]
     requests = {each.id: each.registration() for each in several}
     made = await agents.register(gateway, caller, requests, key)
+    beats = {
+        each.id: HeartbeatRequest(status=each.status) for each in several if each.status and each.kind == "external"
+    }
+    if beats:
+        await agents.beat(gateway, caller, beats, key)
+        made = [{**agent, "status": _said(agent, beats)} for agent in made]
     if isinstance(body, NewAgent):
         return Answer(made[0], 201, {"Location": f"/api/v1/agents/{body.id}"})
     return Answer(made, 201)
@@ -66,6 +82,16 @@ async def register_agent(
 ) -> Answer:
     [made] = await agents.register(gateway, caller, {name: body}, key)
     return Answer(made)
+
+
+@router.post("/{name}/heartbeat", response_model=Agent)
+async def heartbeat(
+    name: AgentName, gateway: GatewayDep, caller: CallerDep, body: HeartbeatRequest | None = None, key: Key = None
+) -> Answer:
+    """How an agent is that works by itself. It fetches its work with `GET /tasks?agent_id=NAME&status=in_progress`."""
+    await agents.external(gateway, caller, name)
+    await agents.beat(gateway, caller, {name: body or HeartbeatRequest()}, key)
+    return Answer(agents.shown(await agents.find(gateway, caller, name), whole=True))
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)

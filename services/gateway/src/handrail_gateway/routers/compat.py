@@ -1,9 +1,9 @@
 """The four endpoints of the first platform, with their bodies as they were. A workflow's status is its latest execution's."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from handrail_graph import AgentParameters, DefinitionError, compile_workflow
 
 from handrail_gateway import definitions, executions
@@ -12,6 +12,7 @@ from handrail_gateway.database import Row
 from handrail_gateway.gateway import CallerDep, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
+from handrail_gateway.routers.workflows import WorkflowId
 from handrail_gateway.schemas import (
     CompatCreate,
     CompatCreated,
@@ -23,7 +24,6 @@ from handrail_gateway.schemas import (
 
 router = APIRouter(prefix="/workflows", tags=["compatibility"])
 
-WorkflowId = Annotated[str, Path(min_length=1, max_length=200)]
 
 STATUSES = {
     None: "pending",

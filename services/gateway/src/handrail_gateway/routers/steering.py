@@ -113,7 +113,9 @@ async def migrate_execution(
     row = await _row(gateway, caller, execution_id)
     check("migrate", row)
     graph = await controls.graph_of(gateway, caller, row["workflow_id"], body.version)
-    begun = {step["step_id"]: step["step_type"] for step in parsed(row["steps"]) if step["step_type"]}
+    begun = {
+        step["step_id"]: step["step_type"] for step in parsed(row["steps"]) if step["step_type"] and step["attempt"]
+    }
     problems = list(unplaced(begun, graph))
     request = request_id(caller, f"executions/{execution_id}/migrate", key)
     told = {

@@ -3,31 +3,41 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+import orjson
+from fastapi import APIRouter, Depends, Path, Query
 
-from handrail_gateway import gates
+from handrail_gateway import gates, suggesting
 from handrail_gateway.answers import Answer, parsed
 from handrail_gateway.database import Row
 from handrail_gateway.differences import differences
 from handrail_gateway.gates import NOTED, OriginDep
-from handrail_gateway.gateway import CallerDep, GatewayDep
-from handrail_gateway.idempotency import Key
+from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
+from handrail_gateway.given import may_be_given, plain, scoped
+from handrail_gateway.idempotency import Key, request_id
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.schemas import (
     ApprovalStatus,
-    ApprovalSummary,
     ApproveRequest,
     CommentRequest,
     DecisionRequest,
+    NewSuggestions,
     RejectRequest,
     Suggestion,
     SuggestionComment,
+    SuggestionDecision,
     SuggestionPage,
 )
 
 router = APIRouter(prefix="/suggestions", tags=["suggestions"])
 
-SuggestionId = Annotated[str, Path(min_length=1, max_length=200)]
+
+def _named(suggestion_id: Annotated[str, Path(min_length=1, max_length=200)], caller: CallerDep) -> str:
+    return scoped(caller, suggestion_id) if may_be_given(suggestion_id) else suggestion_id
+
+
+SuggestionId = Annotated[str, Depends(_named)]
+"""As an agent named it, or as the platform did."""
 Filter = Annotated[str | None, Query(max_length=200)]
 KIND = "suggestion"
 
@@ -53,22 +63,37 @@ async def list_suggestions(
     return Answer({"items": [_shown(row) for row in kept], "next_cursor": next_cursor})
 
 
+@router.post("", status_code=201, response_model=Suggestion | list[Suggestion])
+async def create_suggestions(body: NewSuggestions, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Answer:
+    """What an agent that works by itself suggests on its task, for a person to decide; one, or each of a list, all or none. The
+    agent reads the decision here, and acts on it itself.
+    """
+    several = body if isinstance(body, list) else [body]
+    made = await suggesting.suggest(gateway, caller, several, request_id(caller, "suggestions", key))
+    answers = [await _whole(gateway, caller, identifier) for identifier in made]
+    if isinstance(body, list):
+        return Answer(answers, 201)
+    return Answer(answers[0], 201, {"Location": f"/api/v1/suggestions/{answers[0]['id']}"})
+
+
 @router.get("/{suggestion_id}", response_model=Suggestion)
 async def get_suggestion(suggestion_id: SuggestionId, gateway: GatewayDep, caller: CallerDep) -> Answer:
     """With its revisions and what each changed, its comments, and what came of its action."""
+    return Answer(await _whole(gateway, caller, suggestion_id))
+
+
+async def _whole(gateway: Gateway, caller: Caller, suggestion_id: str) -> dict[str, Any]:
     found = await gates.find_gate(gateway, caller, suggestion_id, KIND)
     history, result = parsed(found["history"]), parsed(found["result"])
-    return Answer(
-        {
-            **_shown(found),
-            "revisions": _revisions(history),
-            "comments": [_comment(entry) for entry in history if entry["event"]["type"] == "approval.commented"],
-            "result": None if result is None else _result(result),
-        }
-    )
+    return {
+        **_shown(found),
+        "revisions": _revisions(history),
+        "comments": [_comment(entry) for entry in history if entry["event"]["type"] == "approval.commented"],
+        "result": None if result is None else _result(result),
+    }
 
 
-@router.post("/{suggestion_id}/approve", response_model=ApprovalSummary, responses=NOTED)
+@router.post("/{suggestion_id}/approve", response_model=SuggestionDecision, responses=NOTED)
 async def approve(
     suggestion_id: SuggestionId,
     gateway: GatewayDep,
@@ -84,10 +109,10 @@ async def approve(
     decision = DecisionRequest(
         decision="approved", comment=body.notes, revision=body.revision, data=body.suggested_data
     )
-    return await gates.decide(gateway, caller, suggestion_id, decision, key, origin, KIND)
+    return _decided(await gates.decide(gateway, caller, suggestion_id, decision, key, origin, KIND))
 
 
-@router.post("/{suggestion_id}/reject", response_model=ApprovalSummary, responses=NOTED)
+@router.post("/{suggestion_id}/reject", response_model=SuggestionDecision, responses=NOTED)
 async def reject(
     suggestion_id: SuggestionId,
     gateway: GatewayDep,
@@ -98,7 +123,7 @@ async def reject(
 ) -> Answer:
     """Nothing of it happens; the step fails, or goes on if its definition says so."""
     decision = DecisionRequest(decision="rejected", comment="" if body is None else body.notes)
-    return await gates.decide(gateway, caller, suggestion_id, decision, key, origin, KIND)
+    return _decided(await gates.decide(gateway, caller, suggestion_id, decision, key, origin, KIND))
 
 
 @router.post("/{suggestion_id}/comments", status_code=201, response_model=SuggestionComment)
@@ -106,17 +131,28 @@ async def comment(
     suggestion_id: SuggestionId, body: CommentRequest, gateway: GatewayDep, caller: CallerDep, key: Key = None
 ) -> Answer:
     """From one who may decide, it sends the suggestion back to its agent, unless `revise` is false."""
-    return await gates.comment(gateway, caller, suggestion_id, body, key, KIND)
+    task_id = parsed((await gates.find_gate(gateway, caller, suggestion_id, KIND))["suggestion"])["task_id"]
+    answer = await gates.comment(gateway, caller, suggestion_id, body, key, KIND)
+    whose = {"task_id": task_id, "author_id": caller.user_id, "author_type": "human"}
+    return Answer({**orjson.loads(answer.body), "suggestion_id": plain(suggestion_id), **whose}, 201)
+
+
+def _decided(answer: Answer) -> Answer:
+    """With the words of suggestions beside those of gates."""
+    gate = orjson.loads(answer.body)
+    own = {"suggestion_id": plain(gate["id"]), "approved_by": gate["decided_by"], "notes": gate["comment"]}
+    return Answer({**gate, "id": plain(gate["id"]), **own}, answer.status_code)
 
 
 def _shown(row: Row) -> dict[str, Any]:
     suggested = parsed(row["suggestion"])
     names = ("task_id", "action", "reasoning", "confidence", "suggested_data", "revision")
-    kept = ("execution_id", "workflow_id", "step_id", "status", "approvers", "deadline", "created_at")
+    kept = ("execution_id", "step_id", "status", "approvers", "deadline", "created_at")
     return {
-        "id": row["approval_id"],
+        "id": plain(row["approval_id"]),
         **{name: suggested[name] for name in names},
         "agent_id": suggested["agent"],
+        "workflow_id": plain(row["workflow_id"]),
         **{name: row[name] for name in kept},
         "decided_data": row["data"],
         "approved_by": row["decided_by"],

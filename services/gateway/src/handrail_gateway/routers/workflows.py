@@ -3,13 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
-from handrail_gateway import definitions, executions
+from handrail_gateway import definitions, executions, workflow_states
 from handrail_gateway.answers import Answer, parsed
 from handrail_gateway.database import Row
-from handrail_gateway.gateway import CallerDep, GatewayDep
+from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
+from handrail_gateway.given import plain
 from handrail_gateway.idempotency import Key
+from handrail_gateway.identity.caller import Caller
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.routers.executions import list_page
 from handrail_gateway.schemas import (
@@ -18,22 +20,51 @@ from handrail_gateway.schemas import (
     ExecutionAccepted,
     ExecutionPage,
     ExecutionStatus,
+    NewWorkflows,
     Validation,
     Workflow,
     WorkflowPage,
     WorkflowSummary,
 )
+from handrail_gateway.workflow_states import IDLE, NEW, States
 
 router = APIRouter(prefix="/workflows", tags=["workflows"])
 
-WorkflowId = Annotated[str, Path(min_length=1, max_length=200)]
+
+async def _named(
+    workflow_id: Annotated[str, Path(min_length=1, max_length=200)], gateway: GatewayDep, caller: CallerDep
+) -> str:
+    return await definitions.resolve(gateway, caller, workflow_id)
 
 
-@router.post("", status_code=201, response_model=WorkflowSummary)
-async def create_workflow(body: Document, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Answer:
-    """Compiles the definition and saves it as version 1. Nothing is stored if it has a problem."""
-    row = await definitions.create(gateway, caller, body.document(), key)
-    return Answer(summary(row, body.description), 201, {"Location": f"/api/v1/workflows/{row['workflow_id']}"})
+WorkflowId = Annotated[str, Depends(_named)]
+"""As the client named it, or as the platform did."""
+
+
+@router.post("", status_code=201, response_model=WorkflowSummary | list[WorkflowSummary])
+async def create_workflows(body: NewWorkflows, gateway: GatewayDep, caller: CallerDep, key: Key = None) -> Answer:
+    """Compiles the definition, or each of a list, and saves it as version 1. Nothing is stored if one has a problem.
+
+    With an `id` it is yours under that name, and may come without steps: its tasks are posted later.
+    """
+    documents = body if isinstance(body, list) else [body]
+    for document in documents:
+        if not document.has_no_steps_yet():
+            await definitions.check(gateway, caller, document.document())
+    made = [await _create(gateway, caller, document, key, number) for number, document in enumerate(documents)]
+    states = await workflow_states.of(gateway, caller, made)
+    shown = [summary(row, d.description, states) for row, d in zip(made, documents, strict=True)]
+    if isinstance(body, list):
+        return Answer(shown, 201)
+    return Answer(shown[0], 201, {"Location": f"/api/v1/workflows/{shown[0]['id']}"})
+
+
+async def _create(gateway: Gateway, caller: Caller, body: Document, key: str | None, number: int) -> Row:
+    if body.id is not None:
+        return await definitions.create_given(gateway, caller, body.document())
+    return await definitions.create(
+        gateway, caller, body.document(), key if key is None or not number else f"{key}-{number}"
+    )
 
 
 @router.get("", response_model=WorkflowPage)
@@ -44,7 +75,9 @@ async def list_workflows(
     after = decode_cursor(cursor, datetime, str)
     rows = await gateway.database.fetch("list_workflows", caller.organization_id, caller.project_id, *after, limit + 1)
     kept, next_cursor = page(rows, limit, lambda row: (row["updated_at"], row["workflow_id"]))
-    return Answer({"items": [summary(row, row["description"]) for row in kept], "next_cursor": next_cursor})
+    states = await workflow_states.of(gateway, caller, kept)
+    items = [summary(row, row["description"], states) for row in kept]
+    return Answer({"items": items, "next_cursor": next_cursor})
 
 
 @router.get("/{workflow_id}", response_model=Workflow)
@@ -59,7 +92,7 @@ async def get_workflow(
     row = await definitions.newest(gateway, caller, workflow_id)
     if version is not None:
         row = await definitions.find_version(gateway, caller, workflow_id, version)
-    return Answer(detail(row))
+    return Answer(detail(row, await workflow_states.of(gateway, caller, [row])))
 
 
 @router.put("/{workflow_id}", response_model=Workflow)
@@ -114,17 +147,19 @@ async def list_executions_of(
     return await list_page(gateway, caller, workflow_id, status, limit, cursor)
 
 
-def summary(row: Row, description: str) -> dict[str, Any]:
+def summary(row: Row, description: str, states: States = NEW) -> dict[str, Any]:
+    """`status` and `progress` are those of its latest execution."""
     return {
-        "id": row["workflow_id"],
+        "id": plain(row["workflow_id"]),
         "name": row["name"],
         "description": description,
-        "status": "active",
+        **states.get(row["workflow_id"], IDLE),
         "version": row["version"],
         "created_at": row["created_at"],
         "updated_at": row["updated_at"],
     }
 
 
-def detail(row: Row) -> dict[str, Any]:
-    return {**summary(row, parsed(row["definition"]).get("description", "")), "definition": row["definition"]}
+def detail(row: Row, states: States = NEW) -> dict[str, Any]:
+    described = parsed(row["definition"]).get("description", "")
+    return {**summary(row, described, states), "definition": row["definition"]}

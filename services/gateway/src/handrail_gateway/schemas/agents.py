@@ -3,39 +3,53 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from handrail_gateway.schemas.base import JsonObject
-from handrail_gateway.schemas.people import AGENT_NAME, AgentKind, AgentRequest
+from handrail_gateway.problems import ONE, SEVERAL
+from handrail_gateway.schemas.base import JsonObject, Request
+from handrail_gateway.schemas.people import AGENT_NAME, AgentHistory, AgentKind, AgentRequest
 
 AgentStatus = Literal["online", "busy", "offline"]
 
 
 class NewAgent(AgentRequest):
-    """An agent as a list of agents shows it. What is computed from events is taken, and not kept."""
+    """An agent as a list of agents shows it: one that says no kind works by itself. Figures count as its history."""
 
     id: str = Field(min_length=1, max_length=200, pattern=AGENT_NAME)
-    kind: AgentKind = "scripted"
-    status: Any = None
-    success_rate: Any = None
-    total_tasks: Any = None
-    failed_tasks: Any = None
-    last_seen: Any = None
-    current_task_id: Any = None
-    metrics: Any = None
+    kind: AgentKind = "external"
+    status: AgentStatus | None = Field(None, description="of one that works by itself: what it says of itself")
+    success_rate: float | None = Field(None, ge=0, le=1)
+    total_tasks: int | None = Field(None, ge=0, le=10**12)
+    failed_tasks: int | None = Field(None, ge=0, le=10**12)
+    last_seen: AwareDatetime | None = None
+    current_task_id: Any = Field(None, description="taken, and not kept: it follows from its tasks")
+    metrics: JsonObject | None = None
 
     def registration(self) -> AgentRequest:
-        return AgentRequest.model_validate(self.model_dump(include=set(AgentRequest.model_fields)))
+        body = self.model_dump(include=set(AgentRequest.model_fields))
+        figures = self.model_dump(include=set(AgentHistory.model_fields), exclude_none=True)
+        return AgentRequest.model_validate(body | ({"history": figures} if figures and self.history is None else {}))
+
+
+class HeartbeatRequest(Request):
+    """With `every_seconds` the agent promises to say it again that often: three missed beats, and it counts as offline."""
+
+    status: AgentStatus = "online"
+    every_seconds: float | None = Field(None, ge=1, le=86_400)
 
 
 NewAgents = Annotated[
-    Annotated[NewAgent, Tag("agent")] | Annotated[list[NewAgent], Field(min_length=1, max_length=200), Tag("agents")],
-    Discriminator(lambda body: "agents" if isinstance(body, list) else "agent"),
+    Annotated[NewAgent, Tag(ONE)] | Annotated[list[NewAgent], Field(min_length=1, max_length=200), Tag(SEVERAL)],
+    Discriminator(lambda body: SEVERAL if isinstance(body, list) else ONE),
 ]
 """One, or a list of them."""
 
 
 class AgentMetrics(BaseModel):
+    """And those that the agent has brought along under other names."""
+
+    model_config = ConfigDict(extra="allow")
+
     avg_task_duration_seconds: float | None = Field(description="from request to answer")
     model_calls: int
     input_tokens: int
@@ -61,9 +75,9 @@ class AgentSummary(BaseModel):
     capabilities: list[str]
     shared: bool = Field(description="belongs to the platform, not to a tenant")
     registered_at: datetime
-    status: AgentStatus = Field(description="offline: no runner that lives would ask it")
+    status: AgentStatus = Field(description="offline: no runner that lives would ask it, or it says so itself")
     success_rate: float | None
-    total_tasks: int = Field(description="attempts that it answered")
+    total_tasks: int = Field(description="attempts that it answered, with those of its history")
     failed_tasks: int
     last_seen: datetime | None = Field(description="when it answered last")
     current_task_id: str | None = Field(description="the newest step run that it works on")

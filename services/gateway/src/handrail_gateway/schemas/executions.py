@@ -176,7 +176,7 @@ class Step(BaseModel):
     step_id: str
     step_type: str
     status: Literal[
-        "running", "waiting", "retrying", "blocked", "completed", "failed", "skipped", "cancelled", "rewound"
+        "pending", "running", "waiting", "retrying", "blocked", "completed", "failed", "skipped", "cancelled", "rewound"
     ]
     agent: str | None
     attempt: int
@@ -240,7 +240,8 @@ class Why(BaseModel):
 
 
 class Attempt(BaseModel):
-    """Of a step that was skipped only `ended_at` and `outcome` are told; of one that goes on, no end."""
+    """Of a step that was skipped, was overdue, or was completed, failed or handed over by hand, only `ended_at` and `outcome` are
+    told; of an attempt that goes on, no end."""
 
     step: str
     step_type: str | None

@@ -9,9 +9,20 @@ from handrail_contracts.codec import first_mistake
 from handrail_contracts.gates import Priority
 from handrail_contracts.reviewers import Absence, WorkingHours
 from handrail_runtime.models import schema_mistake
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
+from handrail_gateway.problems import ONE, SEVERAL
 from handrail_gateway.schemas.base import ApprovalStatus, JsonObject, Request
+from handrail_gateway.schemas.tasks import Given
 
 AGENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 CONFIGS: dict[str, type[BaseModel]] = {"llm": LlmConfig, "a2a": A2aConfig}
@@ -73,7 +84,17 @@ class CommentRequest(Request):
     revise: bool = Field(True, description="whether it sends a suggestion back to its agent")
 
 
-AgentKind = Literal["http", "python", "scripted", "llm", "a2a"]
+AgentKind = Literal["http", "python", "scripted", "llm", "a2a", "external"]
+
+
+class AgentHistory(Request):
+    """Figures of before, which the agent brings along: those that are computed here add to them."""
+
+    total_tasks: int = Field(0, ge=0, le=10**12)
+    failed_tasks: int = Field(0, ge=0, le=10**12)
+    success_rate: float | None = Field(None, ge=0, le=1, description="where no task was counted")
+    last_seen: AwareDatetime | None = None
+    metrics: JsonObject = {}
 
 
 class Registration(Request):
@@ -82,6 +103,7 @@ class Registration(Request):
     description: str = Field("", max_length=10_000)
     capabilities: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=100)
     config: JsonObject = {}
+    history: AgentHistory | None = None
 
 
 class AgentRequest(Registration):
@@ -242,6 +264,37 @@ class SuggestionSummary(BaseModel):
     decided_at: datetime | None
 
 
+class NewSuggestion(Request):
+    """What an agent that works by itself suggests on its task. Again with the same id: its next revision, if people sent it back.
+
+    How it was decided elsewhere is taken, and not kept: a decision is its approver's own.
+    """
+
+    id: Given | None = None
+    task_id: str = Field(min_length=1, max_length=200)
+    agent_id: str | None = Field(None, max_length=200, description="the task's, if absent")
+    action: str = Field(min_length=1, max_length=200)
+    reasoning: str = Field("", max_length=10_000)
+    confidence: float = Field(ge=0, le=1)
+    suggested_data: JsonObject = {}
+    comment: str = Field("", max_length=10_000, description="to those who sent the last revision back")
+    revision: int = Field(1, ge=1)
+    approvers: list[str] = Field([], max_length=100, description="who may decide; anyone, if empty")
+    created_at: Any = None
+    status: Any = None
+    approved_at: Any = None
+    approved_by: Any = None
+    notes: Any = None
+
+
+NewSuggestions = Annotated[
+    Annotated[NewSuggestion, Tag(ONE)]
+    | Annotated[list[NewSuggestion], Field(min_length=1, max_length=200), Tag(SEVERAL)],
+    Discriminator(lambda body: SEVERAL if isinstance(body, list) else ONE),
+]
+"""One, or a list of them."""
+
+
 class SuggestionPage(BaseModel):
     items: list[SuggestionSummary]
     next_cursor: str | None
@@ -278,10 +331,19 @@ class Suggestion(SuggestionSummary):
     result: ActionResult | None = Field(description="once its action has been carried out")
 
 
+class SuggestionDecision(ApprovalSummary):
+    suggestion_id: str
+    approved_by: str = Field(description="who has decided")
+    notes: str
+
+
 class SuggestionComment(BaseModel):
     id: str
     suggestion_id: str
+    task_id: str
     author: str
+    author_id: str
+    author_type: Literal["human", "agent"]
     text: str
     created_at: datetime
 

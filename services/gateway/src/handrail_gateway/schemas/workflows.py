@@ -1,12 +1,14 @@
 """Workflows, their versions and figures."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from handrail_graph import MAX_STEPS
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from handrail_gateway.schemas.base import Difference, ErrorDetail, JsonObject, Name, Request
+from handrail_gateway.problems import ONE, SEVERAL
+from handrail_gateway.schemas.base import Difference, ErrorDetail, ExecutionStatus, JsonObject, Name, Request
+from handrail_gateway.schemas.tasks import Given
 
 
 class Document(BaseModel):
@@ -14,6 +16,7 @@ class Document(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
+    id: Given | None = Field(None, description="what you call it")
     name: Name
     description: str = Field("", max_length=10_000)
     steps: list[JsonObject] | None = Field(None, max_length=MAX_STEPS)
@@ -23,12 +26,23 @@ class Document(BaseModel):
         """As it was sent, so that it compiles here as it will in the scheduler."""
         return self.model_dump(mode="json", exclude_unset=True)
 
+    def has_no_steps_yet(self) -> bool:
+        return self.id is not None and self.steps is None and self.tasks is None
+
+
+NewWorkflows = Annotated[
+    Annotated[Document, Tag(ONE)] | Annotated[list[Document], Field(min_length=1, max_length=200), Tag(SEVERAL)],
+    Discriminator(lambda body: SEVERAL if isinstance(body, list) else ONE),
+]
+"""One, or a list of them."""
+
 
 class WorkflowSummary(BaseModel):
     id: str
     name: str
     description: str
-    status: Literal["active"]
+    status: Literal["active"] | ExecutionStatus = Field(description="of its latest execution; active without one")
+    progress: int = Field(description="of its latest execution, in percent")
     version: int
     created_at: datetime
     updated_at: datetime

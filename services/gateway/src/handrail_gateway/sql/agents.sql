@@ -10,7 +10,7 @@ SELECT organization_id, project_id FROM agents WHERE agent = $1
 
 -- name: agents
 -- By name; $4 is the one that is wanted, or $5 where the last page ended. $3 is now: a runner that has missed three of its beats
--- is gone. Figures and work are the tenant's own, also those of an agent that it shares. An agent is offline if no runner that
+-- is gone; so is an agent of its own that has. Figures and work are the tenant's own, also those of an agent that it shares. An agent is offline if no runner that
 -- lives would ask it; of several breakers the one that keeps it out longest is shown.
 WITH alive AS (
     SELECT r.agents, r.chosen
@@ -26,11 +26,17 @@ ailing AS (
 ),
 found AS (
     SELECT a.*, i.problem, i.breaker, w.run_id AS current_task_id,
-           CASE WHEN coalesce(i.runners, 0) >= (SELECT count(*) FROM alive) THEN 'offline'
+           b.at AS beat_at,
+           CASE WHEN a.kind = 'external' AND (coalesce(b.status, 'offline') = 'offline'
+                                              OR b.at < $3::timestamptz - make_interval(secs => 3 * b.every_seconds + 1))
+                     THEN 'offline'
+                WHEN a.kind = 'external' THEN CASE WHEN w.run_id IS NOT NULL THEN 'busy' ELSE b.status END
+                WHEN coalesce(i.runners, 0) >= (SELECT count(*) FROM alive) THEN 'offline'
                 WHEN w.run_id IS NOT NULL THEN 'busy'
                 ELSE 'online' END AS status
     FROM agents a
     LEFT JOIN ailing i USING (agent)
+    LEFT JOIN agent_beats b ON b.agent = a.agent AND b.organization_id = a.organization_id AND b.project_id = a.project_id
     LEFT JOIN LATERAL (
         (SELECT own.run_id, own.started_at
          FROM agent_work own
@@ -51,7 +57,8 @@ found AS (
 )
 SELECT o.agent, o.kind, o.name, o.description, o.capabilities, o.organization_id = '' AS shared, o.registered_at, o.status,
        CASE WHEN o.organization_id = '' THEN '{}'::jsonb ELSE o.config END AS config,
-       o.current_task_id, o.problem, o.breaker, f.*
+       CASE WHEN o.organization_id = '' THEN '{}'::jsonb ELSE o.history END AS history,
+       o.current_task_id, o.beat_at, o.problem, o.breaker, f.*
 FROM found o
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(g.tasks), 0)::bigint AS total_tasks, coalesce(sum(g.failed), 0)::bigint AS failed_tasks,

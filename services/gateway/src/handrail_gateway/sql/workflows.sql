@@ -111,3 +111,30 @@ LIMIT 1
 SELECT stable, canary, percent, updated_at
 FROM rollouts
 WHERE organization_id = $1 AND project_id = $2 AND workflow_id = $3 AND canary IS NOT NULL
+
+-- name: workflow_states
+-- Of the latest execution of each; of one with more than a thousand steps, as the first thousand tell it.
+SELECT w.workflow_id, e.status, p.steps, p.done, v.planned
+FROM unnest($3::text[]) AS w (workflow_id)
+CROSS JOIN LATERAL (
+    SELECT x.status, x.execution_id, x.workflow_version
+    FROM executions x
+    WHERE x.workflow_id = w.workflow_id AND x.organization_id = $1 AND x.project_id = $2
+    ORDER BY x.started_at DESC, x.execution_id
+    LIMIT 1
+) e
+CROSS JOIN LATERAL (
+    SELECT count(*) AS steps,
+           coalesce(sum(CASE WHEN s.status IN ('completed', 'failed', 'skipped', 'cancelled') THEN 100
+                             ELSE coalesce(t.progress, 0) END), 0)::bigint AS done
+    FROM (SELECT execution_id, step_id, status FROM steps
+          WHERE execution_id = e.execution_id AND e.status <> 'completed' LIMIT 1000) s
+    LEFT JOIN tasks t USING (execution_id, step_id)
+) p
+LEFT JOIN LATERAL (
+    SELECT CASE jsonb_typeof(d.definition -> 'tasks') WHEN 'array' THEN jsonb_array_length(d.definition -> 'tasks')
+                ELSE CASE jsonb_typeof(d.definition -> 'steps') WHEN 'array' THEN jsonb_array_length(d.definition -> 'steps') END
+           END AS planned
+    FROM workflow_versions d
+    WHERE d.workflow_id = w.workflow_id AND d.version = e.workflow_version AND d.organization_id = $1 AND d.project_id = $2
+) v ON true
