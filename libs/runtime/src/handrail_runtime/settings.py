@@ -43,6 +43,8 @@ class Settings(BaseSettings):
 
     webhook_key: str = ""
     mcp_hosts: str = ""
+    ws_origins: str = ""
+    ws_connections: int = Field(10_000, ge=1)
     max_pending: int = Field(100_000, ge=1)
     busy_alone: int = Field(512, ge=1)
     tenant_concurrency: int = Field(0, ge=0)

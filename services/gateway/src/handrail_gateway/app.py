@@ -7,10 +7,15 @@ from fastapi import APIRouter, FastAPI
 from handrail_runtime.service import Health, health_routes
 from handrail_runtime.settings import Settings
 from starlette.middleware import Middleware
+from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handrail_gateway import documentation, problems
 from handrail_gateway.auth import Authenticator
+from handrail_gateway.channels.backlog import Backlog
+from handrail_gateway.channels.door import Channels
+from handrail_gateway.channels.hub import Hub
+from handrail_gateway.channels.reading import Reading
 from handrail_gateway.gate import BodyGuard, Gate
 from handrail_gateway.gateway import Bearer, Gateway
 from handrail_gateway.mcp import door
@@ -45,6 +50,7 @@ MODULES = (
     schedules, budgets, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
+WEBSOCKETS = ("/ws", "/api/ws", "/api/v1/ws")
 BEAT_SECONDS = 5.0
 
 
@@ -78,7 +84,9 @@ class InFlight:
         return counted
 
 
-def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, in_flight: InFlight) -> FastAPI:
+def create_app(
+    gateway: Gateway, authenticator: Authenticator, health: Health, in_flight: InFlight, hub: Hub | None = None
+) -> FastAPI:
     app = FastAPI(
         title="Handrail",
         version=VERSION,
@@ -107,6 +115,9 @@ def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, i
     app.include_router(a2a.router, dependencies=[Bearer])
     app.include_router(triggers.hooks)
     app.include_router(door.router, dependencies=[Bearer])
+    if hub is not None:
+        app.state.channels = Channels(gateway, hub, authenticator)
+        app.router.routes += [WebSocketRoute(path, app.state.channels) for path in WEBSOCKETS]
     problems.install(app)
     documentation.install(app)
     return app
@@ -118,17 +129,19 @@ class GatewayService:
     def __init__(self) -> None:
         self._gateway: Gateway | None = None
         self._door: Door | None = None
+        self._channels: Channels | None = None
         self._in_flight = InFlight()
 
     def app(self, settings: Settings, health: Health) -> ASGIApp:
-        self._gateway = Gateway.from_settings(settings)
-        app = create_app(self._gateway, Authenticator.from_settings(settings), health, self._in_flight)
-        self._door = app.state.door
+        gateway = self._gateway = Gateway.from_settings(settings)
+        hub = Hub(gateway.tail, gateway.positions, Reading(gateway.database), Backlog(settings))
+        app = create_app(gateway, Authenticator.from_settings(settings), health, self._in_flight, hub)
+        self._door, self._channels = app.state.door, app.state.channels
         return app
 
     async def run(self, settings: Settings, health: Health, stop: asyncio.Event) -> None:
-        gateway, mcp = self._gateway, self._door
-        assert gateway is not None and mcp is not None
+        gateway, mcp, channels = self._gateway, self._door, self._channels
+        assert gateway is not None and mcp is not None and channels is not None
         await gateway.open()
         beating = asyncio.create_task(_beat(health))
         connecting = asyncio.create_task(_become_ready(gateway, health))
@@ -136,6 +149,7 @@ class GatewayService:
             await stop.wait()
             health.set_not_ready("stopping")
             connecting.cancel()
+            await channels.close()
             await gateway.tail.close()
             try:
                 await self._in_flight.drained(settings.drain_seconds)

@@ -8,6 +8,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handrail_gateway.auth import Authenticator, Caller
+from handrail_gateway.channels.upgrade import with_credentials
 from handrail_gateway.problems import Problem, invalid
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
@@ -29,19 +30,24 @@ class Gate:
         self.app, self.authenticator = app, authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "websocket":  # there is none here; before anybody adds one, it is checked here
-                await send({"type": "websocket.close", "code": 1008})
+        if scope["type"] == "websocket":
+            scope["headers"] = with_credentials(scope["headers"], scope["query_string"])
+        elif scope["type"] != "http":
             return
         if scope["path"] in OPEN_PATHS or scope["path"].startswith(HOOKS):
             await self.app(scope, receive, send)
             return
         try:
-            scope[CALLER] = self.authenticator.caller(_headers(scope["headers"]))
+            scope[CALLER] = await authenticated(self.authenticator, scope)
         except Problem as problem:
             await problem.response(scope["path"])(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+async def authenticated(authenticator: Authenticator, scope: Scope) -> Caller:
+    """Raises a `Problem`."""
+    return authenticator.caller(_headers(scope["headers"]))
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
