@@ -15,6 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from handrail_contracts.topics import catalogue
 from handrail_gateway.app import InFlight, create_app
 from handrail_gateway.auth import Authenticator, KeySet, parse_keys
+from handrail_gateway.channels.backlog import Backlog
+from handrail_gateway.channels.hub import Hub
+from handrail_gateway.channels.reading import Reading
 from handrail_gateway.connection import Connection
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
@@ -152,7 +155,8 @@ class World:
         positions, tail = Positions(database, 0.001), LiveTail(database, _no_broker)
         progress = ProgressLog(Settings())
         self.gateway = Gateway(database, publisher, positions, ends, tail, progress, mcp_hosts=self.mcp_hosts)
-        self.app = create_app(self.gateway, self.issuer.authenticator(), Health(), InFlight())
+        hub = Hub(tail, positions, Reading(database), Backlog(Settings()))
+        self.app = create_app(self.gateway, self.issuer.authenticator(), Health(), InFlight(), hub)
 
     async def _start(self) -> FakeProducer:
         producer = FakeProducer() if self.starts else self.producer

@@ -96,7 +96,7 @@ async def test_no_path_looks_like_an_open_one(path: str) -> None:
     assert refused.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_a_websocket_is_closed_before_anything_is_looked_at() -> None:
+async def test_a_websocket_without_a_token_is_refused_before_anything_is_looked_at() -> None:
     said: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -105,8 +105,8 @@ async def test_a_websocket_is_closed_before_anything_is_looked_at() -> None:
     async def receive() -> Any:
         raise AssertionError("nothing of it may be read")
 
-    await World().app({"type": "websocket", "path": "/ws", "headers": []}, receive, send)
-    assert said == [{"type": "websocket.close", "code": 1008}]
+    await World().app({"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}, receive, send)
+    assert (said[0]["type"], said[0]["status"]) == ("websocket.http.response.start", 401)
 
 
 async def test_what_is_not_there_is_a_problem_too() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -65,6 +66,12 @@ def health_routes(health: Health) -> list[Route]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
+def allow_many_files() -> None:
+    """A socket is a file: as many as the system lets this process have, and not the 1,024 that shells begin with."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class QuietServer(uvicorn.Server):
     """uvicorn without signal handlers of its own: the service decides when it ends."""
 
@@ -114,6 +121,7 @@ def run_service(
     """Runs a service until SIGTERM or SIGINT; exits with 1 if its main task fails (the supervisor starts it again)."""
     settings = Settings()
     configure_logging(name, settings.log_level)
+    allow_many_files()
     tolerate_foreign_headers()
     try:
         uvloop.run(_run(name, default_port, main, settings, app, websockets))

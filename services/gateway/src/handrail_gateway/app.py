@@ -85,7 +85,7 @@ class InFlight:
 
 
 def create_app(
-    gateway: Gateway, authenticator: Authenticator, health: Health, in_flight: InFlight, hub: Hub | None = None
+    gateway: Gateway, authenticator: Authenticator, health: Health, in_flight: InFlight, hub: Hub
 ) -> FastAPI:
     app = FastAPI(
         title="Handrail",
@@ -115,9 +115,8 @@ def create_app(
     app.include_router(a2a.router, dependencies=[Bearer])
     app.include_router(triggers.hooks)
     app.include_router(door.router, dependencies=[Bearer])
-    if hub is not None:
-        app.state.channels = Channels(gateway, hub, authenticator)
-        app.router.routes += [WebSocketRoute(path, app.state.channels) for path in WEBSOCKETS]
+    app.state.channels = Channels(gateway, hub, authenticator)
+    app.router.routes += [WebSocketRoute(path, app.state.channels) for path in WEBSOCKETS]
     problems.install(app)
     documentation.install(app)
     return app
