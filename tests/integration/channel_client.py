@@ -76,5 +76,6 @@ async def listening(
     url: str, headers: dict[str, str] | None = None, path: str = "/ws", **options: Any
 ) -> AsyncIterator[Listener]:
     address = url.replace("http://", "ws://") + path
+    options.setdefault("max_queue", None)  # one that holds messages back cannot read the answer to its goodbye
     async with connect(address, additional_headers=headers, compression=None, **options) as connection:
         yield Listener(connection)

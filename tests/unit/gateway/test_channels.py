@@ -1,6 +1,7 @@
 """Channels in pieces: positions, what a record changes, the upgrade, the pipeline, and one client of it."""
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
@@ -13,8 +14,9 @@ from handrail_contracts.topics import AGENT_REGISTERED, APPROVAL_EVENTS, EXECUTI
 from handrail_gateway.auth import Caller
 from handrail_gateway.channels.changes import Beats, Changes, Gate, Touched, changes_of
 from handrail_gateway.channels.client import Client
+from handrail_gateway.channels.document import document
 from handrail_gateway.channels.hub import MOST_CHANGES, Hub, Joining
-from handrail_gateway.channels.messages import Message, Plan, task_status, workflow_update
+from handrail_gateway.channels.messages import CHANNELS, Message, Plan, task_status, workflow_update
 from handrail_gateway.channels.outbox import QUEUE_BYTES, Item, Outbox, item
 from handrail_gateway.channels.positions import decode_position, encode_position
 from handrail_gateway.channels.upgrade import offered, origin_allowed, with_credentials
@@ -198,6 +200,21 @@ def test_a_full_outbox_takes_nothing_more() -> None:
     assert not box.put(Item(b"x"))
     assert box.take() is not None
     assert box.put(Item(b"x"))
+
+
+def test_the_document_names_every_message_and_channel_and_refers_to_nothing_that_is_not_there() -> None:
+    found = document("1")
+    names = set(found["components"]["messages"])
+    assert {"Subscribe", "WorkflowUpdate", "ChannelError"} <= names == set(found["channels"]["ws"]["messages"])
+    assert set(found["channels"]["ws"]["x-subscriptions"]) == {*CHANNELS, "execution:{execution_id}"}
+    told = {kind for several in found["channels"]["ws"]["x-subscriptions"].values() for kind in several}
+    shown = found["components"]["schemas"]
+    assert told >= {s["properties"]["type"]["const"] for s in shown.values() if "channel" in s.get("required", ()) and
+                    "data" in s["required"] and "const" in s["properties"]["type"]}  # fmt: skip
+    for reference in re.findall(r'"#/([^"]+)"', orjson.dumps(found).decode()):
+        place = found
+        for part in reference.split("/"):
+            place = place[part]
 
 
 # --- the pipeline ---------------------------------------------------------------------------------------------------------

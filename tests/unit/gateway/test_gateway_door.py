@@ -11,7 +11,7 @@ from handrail_gateway.app import WEBSOCKETS
 from handrail_gateway.gate import MAX_BODY_BYTES, MAX_JSON_DEPTH
 from unit.gateway.builders import World
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/docs"}
 
 
 def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
@@ -58,7 +58,7 @@ def problem(response: httpx2.Response) -> dict[str, Any]:
     return body
 
 
-async def test_every_route_but_five_and_webhooks_needs_a_token() -> None:
+async def test_every_route_but_six_and_webhooks_needs_a_token() -> None:
     world = World()
     found = set(routes(world.app))
     assert len(found) > 40

@@ -11,7 +11,7 @@ from handrail_gateway.auth import Authenticator, Caller
 from handrail_gateway.channels.upgrade import with_credentials
 from handrail_gateway.problems import Problem, invalid
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/docs"})
 """Everything that answers without a token. Compared for equality, so no other path can look like one of these."""
 
 HOOKS = "/hooks/"

@@ -27,6 +27,11 @@ class Wire(WebSocketsSansIOProtocol):
             extensions: Any = self.scope["extensions"]
             extensions[EXTENSION] = self
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True  # or uvicorn takes a refusal for a mistake of ours, and logs it as one
+
     @property
     def full(self) -> bool:
         return not self.writable.is_set()
