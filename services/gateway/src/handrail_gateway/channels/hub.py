@@ -26,7 +26,8 @@ from handrail_gateway.waiting import Positions
 
 log = structlog.get_logger()
 
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.02
+"""From one batch to the next, at least; what happens while one is under way is gathered for the next."""
 RETRY_SECONDS = 0.3
 MOST_CHANGES = 10_000
 """What may wait to be looked at, of one tenant. If it is more, its clients are told to read the lists afresh."""
@@ -216,12 +217,14 @@ class Hub(Watcher):
     # --- the pipeline -------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        clock, last = asyncio.get_running_loop().time, 0.0
         while self._rooms:
             self._resting = True
             await self._wake.wait()
             self._resting = False
             self._wake.clear()
-            await asyncio.sleep(GATHER_SECONDS)
+            await asyncio.sleep(max(0.0, last + GATHER_SECONDS - clock()))
+            last = clock()
             if (batch := self._cut()) is not None:
                 try:
                     await self._deliver(batch)

@@ -68,17 +68,19 @@ class Reading:
         """Also notes the agents that were at work on what has changed."""
         rows = await self._database.fetch("channel_executions", *tenant, executions)
         plans = {row["execution_id"]: await self._plan(tenant, row) for row in rows}
-        steps = await self._steps(tenant, changes, plans)
-        work = _by_execution(await self._database.fetch("channel_work", *tenant, list(plans)))
+        steps, work = await asyncio.gather(
+            self._steps(tenant, changes, plans), self._database.fetch("channel_work", *tenant, list(plans))
+        )
+        at_work = _by_execution(work)
         found: list[Message] = []
         for row in rows:
             name = row["execution_id"]
             change, plan = changes.executions[name], plans[name]
             changed = [step for step in steps[name] if step["step_id"] in change.steps]
-            agents |= {step["agent"]: change.at for step in (*changed, *work[name]) if step["agent"]}
+            agents |= {step["agent"]: change.at for step in (*changed, *at_work[name]) if step["agent"]}
             found += [task_update(step, change.at) for step in changed if step["run_id"]]
             planned = [step for step in steps[name] if step["step_id"] in plan.steps]
-            found.append(workflow_update(row, plan, planned, work[name], change.at))
+            found.append(workflow_update(row, plan, planned, at_work[name], change.at))
         return found
 
     async def _steps(self, tenant: Tenant, changes: Changes, plans: dict[str, Plan]) -> dict[str, list[Row]]:
