@@ -13,6 +13,7 @@ FROM unnest($3::text[], $4::text[]) AS wanted (execution_id, step_id)
 JOIN steps s USING (execution_id, step_id)
 JOIN executions e USING (execution_id)
 WHERE e.organization_id = $1 AND e.project_id = $2
+ORDER BY s.execution_id, s.first_n, s.step_id
 
 -- name: channel_work
 -- Who is asked in these executions, by one run each.
