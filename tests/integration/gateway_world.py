@@ -30,6 +30,7 @@ from handrail_contracts.steps import StepProgressed
 from handrail_contracts.topics import catalogue
 from handrail_gateway import schemas
 from handrail_gateway.app import GatewayService
+from handrail_gateway.channels.wire import WEBSOCKETS
 from handrail_projector.main import main as project
 from handrail_runtime import bus
 from handrail_runtime.service import Health, serve_http
@@ -100,7 +101,7 @@ class World:
 async def serving(settings: Settings) -> AsyncIterator[str]:
     """Runs a gateway as `python -m handrail_gateway` does, in this process."""
     service, health, stop = GatewayService(), Health(), asyncio.Event()
-    server = await serve_http(service.app(settings, health), settings, settings.port)
+    server = await serve_http(service.app(settings, health), settings, settings.port, WEBSOCKETS)
     http = next(task for task in asyncio.all_tasks() if task.get_name() == "http" and task not in _served)
     _served.add(http)
     running = asyncio.create_task(service.run(settings, health, stop))

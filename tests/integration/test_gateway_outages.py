@@ -1,7 +1,8 @@
 """Broker or database away: reads and writes do not share their fate, and nothing is half-accepted."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from handrail_gateway import schemas
+from integration.channel_client import listening
 from integration.gateway_world import (
     FULL,
     Heard,
@@ -161,6 +163,41 @@ async def test_a_stream_outlives_an_outage_of_the_broker_and_misses_nothing(
     await listening
     assert names(heard) == FULL
     assert ids(heard) == ["1.0", "2.0", "3.0", "4.0", "4.1"]
+
+
+async def test_channels_outlive_outages_and_lose_nothing(
+    gateway: World, client: httpx2.AsyncClient, brokers: BrokerProxy, postgres: TcpProxy
+) -> None:
+    """The broker first, then the database, then the projector: what happens meanwhile is told once they are back."""
+    async with listening(gateway.url, gateway.issuer.bearer()) as listener:
+        await listener.subscribe("workflows")
+        executions = [await started(client, await created(client)) for _ in range(3)]
+        stories = [Story(gateway, execution) for execution in executions]
+        for story in stories:
+            await story.begins()
+        away = ((brokers.refuse, brokers.accept), (postgres.refuse, postgres.accept), _held(gateway))
+        for (refuse, accept), story in zip(away, stories, strict=True):
+            await refuse()
+            await story.finishes_step()
+            await story.ends()
+            await asyncio.sleep(0.3)
+            await accept()
+            await listener.until(partial(_completed, story.execution_id))
+        assert not listener.of("error")
+
+
+def _completed(execution: str, said: dict[str, Any]) -> bool:
+    return bool(said.get("execution_id") == execution and said["data"].get("status") == "completed")
+
+
+def _held(gateway: World) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]:
+    async def pause() -> None:
+        gateway.projector.pause()
+
+    async def resume() -> None:
+        gateway.projector.resume()
+
+    return pause, resume
 
 
 async def test_a_stream_goes_on_while_the_database_is_away(

@@ -168,7 +168,7 @@ NOT_SHOWN = {
 APP = builders.World().app
 VISITED = sorted(ruled(APP), key=lambda route: (route.path, route.method != "PUT", route.method))
 ROUTES = [route for route in VISITED if route.method != "WS"]
-SOCKETS: dict[str, str] = {}
+SOCKETS = {"WS /ws": "test_gateway_channels.py::test_another_tenant_hears_nothing"}
 """Sockets, by rule, with the test that visits their channels as another tenant."""
 
 
@@ -248,7 +248,8 @@ async def first(gateway: World) -> Tenant:
         ids = {
             "workflow_id": workflow, "workflow": workflow, "execution_id": execution, "execution": execution, "id": execution,
             "approval_id": (approval := str(uuid4())), "approval": approval, "suggestion_id": str(uuid4()), "agents": agent,
-            "task_id": (task := str(uuid4())), "task": task, "agent": agent, "mcps": server, "reviewer_id": f"reviewer-{run}-of-the-first",
+            "task_id": (task := str(uuid4())), "task": task, "agent": agent, "mcps": server,
+            "reviewer_id": f"reviewer-{run}-of-the-first",
             "scope": "workflow", "budgets": workflow, "schedule_id": schedule["id"], "key_id": key["id"], "step_id": "agent",
             "node_id": "agent", "version": "1", "signal": "go", "template_id": "customer-support",
         }  # fmt: skip

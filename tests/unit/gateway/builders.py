@@ -15,6 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from handrail_contracts.identity import ApiKeyDefined
 from handrail_contracts.topics import API_KEY_DEFINED, catalogue
 from handrail_gateway.app import InFlight, create_app
+from handrail_gateway.channels.backlog import Backlog
+from handrail_gateway.channels.hub import Hub
+from handrail_gateway.channels.reading import Reading
 from handrail_gateway.connection import Connection
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
@@ -190,7 +193,8 @@ class World:
             follow=FollowsProducer(keys, self.producer),
         )
         self.authenticator = Authenticator(self.issuer.tokens(), keys, self.limits)
-        self.app = create_app(self.gateway, self.authenticator, Health(), InFlight())
+        hub = Hub(tail, positions, Reading(database), Backlog(Settings()))
+        self.app = create_app(self.gateway, self.authenticator, Health(), InFlight(), hub)
 
     async def _start(self) -> FakeProducer:
         producer = FakeProducer() if self.starts else self.producer

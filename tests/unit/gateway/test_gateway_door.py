@@ -7,10 +7,11 @@ import httpx2
 import orjson
 import pytest
 from fastapi import FastAPI
+from handrail_gateway.app import WEBSOCKETS
 from handrail_gateway.gate import MAX_BODY_BYTES, MAX_JSON_DEPTH
 from unit.gateway.builders import World
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/docs"}
 
 
 def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
@@ -60,7 +61,7 @@ def problem(response: httpx2.Response) -> dict[str, Any]:
     return body
 
 
-async def test_every_route_but_five_and_webhooks_needs_a_token() -> None:
+async def test_every_route_but_six_and_webhooks_needs_a_token() -> None:
     world = World()
     found = set(routes(world.app))
     assert len(found) > 40
@@ -99,7 +100,7 @@ async def test_no_path_looks_like_an_open_one(path: str) -> None:
     assert refused.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_a_websocket_is_closed_before_anything_is_looked_at() -> None:
+async def test_a_websocket_without_a_token_is_refused_before_anything_is_looked_at() -> None:
     said: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -108,8 +109,8 @@ async def test_a_websocket_is_closed_before_anything_is_looked_at() -> None:
     async def receive() -> Any:
         raise AssertionError("nothing of it may be read")
 
-    await World().app({"type": "websocket", "path": "/ws", "headers": []}, receive, send)
-    assert said == [{"type": "websocket.close", "code": 1008}]
+    await World().app({"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}, receive, send)
+    assert (said[0]["type"], said[0]["status"]) == ("websocket.http.response.start", 401)
 
 
 async def test_what_is_not_there_is_a_problem_too() -> None:
@@ -191,6 +192,7 @@ async def test_the_api_document_is_complete_and_says_how_errors_look() -> None:
         (method, path)
         for method, path in routes(world.app)
         if path not in OPEN | {"/decide/{token}"}
+        and path not in WEBSOCKETS
         and method != "HEAD"
         and (path.startswith("/api/v1") or not path.startswith("/api"))
     }

@@ -22,6 +22,7 @@ from unit.gateway.builders import FakeDatabase, until
 
 E = "e1"
 P = partition_of(E, 12)
+JOURNAL = TopicPartition("execution.events", P)
 ERROR = {"code": "TIMEOUT", "message": "slow", "retryable": True}
 EVENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "execution.started": ({}, ["status"]),
@@ -308,7 +309,7 @@ async def test_however_far_the_projector_is_nothing_is_missed_and_nothing_told_t
     other = tail.subscribe("other")
     for kind in STORY[:later]:
         log.tell(kind)
-    await until(lambda: tail._next.get(P, 0) == len(log.records))
+    await until(lambda: tail._next.get(JOURNAL, 0) == len(log.records))
     log.project(projected)
     hearing = asyncio.create_task(drain(stream(log, tail).frames()))
     await asyncio.sleep(0.005)
@@ -413,8 +414,8 @@ async def test_words_told_before_it_joined_are_told_once_and_in_order(heard: int
     log.tell("execution.started")
     tail = log.tail()
     other = tail.subscribe("other")
-    await until(lambda: tail._next.get(P, 0) == len(log.records))
-    tail._progress[P] = joined
+    await until(lambda: tail._next.get(JOURNAL, 0) == len(log.records))
+    tail._next[TopicPartition("step.progressed", P)] = joined
     log.project()
     ours = stream(log, tail, progress=heard, missed=Words(words))
     told: list[Frame] = []

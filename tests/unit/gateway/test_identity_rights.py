@@ -112,6 +112,7 @@ async def test_a_socket_asks_who_may_use_it() -> None:
 def test_nothing_changes_anything_for_somebody_who_may_only_read() -> None:
     reads = {rule for rule, needed in RULES.items() if needed is Permission.READ}
     judged_inside = {
+        "WS /ws",
         "POST /mcp",
         "POST /a2a/workflows/{workflow_id}",
         "POST /a2a/workflows/{workflow_id}/tasks/{id}:subscribe",

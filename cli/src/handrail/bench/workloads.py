@@ -50,6 +50,7 @@ class Results:
     w3: dict[str, float] = field(default_factory=dict)
     w4: dict[str, float] = field(default_factory=dict)
     w5: dict[str, float] = field(default_factory=dict)
+    ws: dict[str, float] = field(default_factory=dict)
     replay: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:

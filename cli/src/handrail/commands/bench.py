@@ -11,7 +11,7 @@ import typer
 import uvloop
 from handrail_runtime.settings import Settings
 
-from handrail.bench import workloads
+from handrail.bench import listeners, workloads
 from handrail.bench.client import Client
 from handrail.commands.up import fail
 from handrail.embedded import EmbeddedError
@@ -24,7 +24,7 @@ AGENTS = [
     {"agent": "noop", "kind": "python", "config": {"entry_point": "handrail_agent_runner.builtin:noop"}},
     {"agent": workloads.SPEAKER, "kind": "llm", "config": {"model": f"offline:{workloads.SPEAKER}"}},
 ]
-ALL = "w1,w2,w3,w4,w5,r"
+ALL = "w1,w2,w3,w4,w5,ws,r"
 TO_REACH = {
     "w1.step_in_two_hops": "<= 1.4",
     "w1.p99_in_p50": "<= 2.5",
@@ -34,6 +34,8 @@ TO_REACH = {
     "w3.p50_ms": "<= 60",
     "w4.scheduler_mb": "<= 600",
     "w4.others_p50_ms": "within 10 % of alone",
+    "ws.event_to_client_p95_ms": "<= 100",
+    "ws.lost": "0",
     "replay.scheduler_events_per_s": ">= 20000",
     "replay.read_model_events_per_s": ">= 10000",
 }
@@ -47,7 +49,8 @@ def bench(
     """Measure the platform on this machine, with the machine's own floor in the same run.
 
     W1 ten sequential steps, one workflow at a time. W2 2,000 workflows of five steps at once, then half that load evenly,
-    watched through the REST API. W3 a hundred parallel steps and a join. W4 parked executions. W5 models that stream. R replay.
+    watched through the REST API. W3 a hundred parallel steps and a join. W4 parked executions. W5 models that stream.
+    WS 5,500 clients on WebSockets. R replay.
     Everything runs here: broker, database, five services, client. docs/guides/bench.md tells what each figure means.
 
     Example: handrail bench --only w1,w2 --json
@@ -97,6 +100,10 @@ async def _measure(running: Running, folder: Path, wanted: set[str], parked: int
         if "w5" in wanted:
             model_url = f"http://127.0.0.1:{running.ports['offline-model']}"
             results.w5 = await workloads.streams(client, api, settings, model_url)
+        if "ws" in wanted:
+            gateway = running.pids["gateway"]
+            assert gateway is not None
+            results.ws = await listeners.channels(client, running.gateway, token, gateway)
         if "r" in wanted:
             results.replay = await workloads.replay(settings)
     return results

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import resource
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 import uvicorn
@@ -24,6 +26,7 @@ from handrail_runtime.tolerant import tolerate_foreign_headers
 log = structlog.get_logger()
 
 STALLED_AFTER = 60.0
+NO_WEBSOCKETS: Mapping[str, Any] = {"ws": "none"}
 
 
 @dataclass
@@ -63,17 +66,27 @@ def health_routes(health: Health) -> list[Route]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
+def allow_many_files() -> None:
+    """A socket is a file: as many as the system lets this process have, and not the 1,024 that shells begin with."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class QuietServer(uvicorn.Server):
     """uvicorn without signal handlers of its own: the service decides when it ends."""
 
     def install_signal_handlers(self) -> None: ...
 
 
-async def serve_http(app: ASGIApp, settings: Settings, port: int) -> QuietServer:
-    """Starts listening and returns at once; the server's task ends when `should_exit` is set."""
-    server = QuietServer(
-        uvicorn.Config(app, host=settings.host, port=port, log_level="warning", access_log=False, lifespan="off")
-    )
+async def serve_http(
+    app: ASGIApp, settings: Settings, port: int, websockets: Mapping[str, Any] = NO_WEBSOCKETS
+) -> QuietServer:
+    """Starts listening and returns at once; the server's task ends when `should_exit` is set.
+
+    `websockets` is what uvicorn has to know about them, if the application takes any.
+    """
+    quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "lifespan": "off"}
+    server = QuietServer(uvicorn.Config(app, host=settings.host, port=port, **quiet, **websockets))
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)
     task = asyncio.create_task(server.serve(), name="http")
@@ -97,22 +110,32 @@ def _health_app(_: Settings, health: Health) -> ASGIApp:
     return Starlette(routes=health_routes(health))
 
 
-def run_service(name: str, default_port: int, main: Main, *, app: AppFactory = _health_app) -> None:
+def run_service(
+    name: str,
+    default_port: int,
+    main: Main,
+    *,
+    app: AppFactory = _health_app,
+    websockets: Mapping[str, Any] = NO_WEBSOCKETS,
+) -> None:
     """Runs a service until SIGTERM or SIGINT; exits with 1 if its main task fails (the supervisor starts it again)."""
     settings = Settings()
     configure_logging(name, settings.log_level)
+    allow_many_files()
     tolerate_foreign_headers()
     try:
-        uvloop.run(_run(name, default_port, main, settings, app))
+        uvloop.run(_run(name, default_port, main, settings, app, websockets))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
-async def _run(name: str, default_port: int, main: Main, settings: Settings, app: AppFactory) -> None:
+async def _run(
+    name: str, default_port: int, main: Main, settings: Settings, app: AppFactory, websockets: Mapping[str, Any]
+) -> None:
     stop, health = asyncio.Event(), Health()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = await serve_http(app(settings, health), settings, settings.port or default_port)
+    server = await serve_http(app(settings, health), settings, settings.port or default_port, websockets)
     settle_memory()
     log.info("service_started", service=name, pid=os.getpid())
     try:

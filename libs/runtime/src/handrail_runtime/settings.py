@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     public_url: str = "http://127.0.0.1:8000"
     link_seconds: int = Field(3 * 86_400, ge=60)
     mcp_hosts: str = ""
+    ws_origins: str = ""
+    ws_connections: int = Field(10_000, ge=1)
     max_pending: int = Field(100_000, ge=1)
     busy_alone: int = Field(512, ge=1)
     tenant_concurrency: int = Field(0, ge=0)

@@ -39,7 +39,8 @@ async def look(
 ) -> Sequence[Row]:
     """The agents that the caller can see, by name, with what they have done for the caller's tenant."""
     whose = (caller.organization_id, caller.project_id, utc(gateway.now()))
-    return await gateway.database.fetch("agents", *whose, name, after, status, kind, capability, limit)
+    names = None if name is None else [name]
+    return await gateway.database.fetch("agents", *whose, names, after, status, kind, capability, limit)
 
 
 async def find(gateway: Gateway, caller: Caller, name: str) -> Row:

@@ -7,9 +7,14 @@ from fastapi import APIRouter, FastAPI
 from handrail_runtime.service import Health, health_routes
 from handrail_runtime.settings import Settings
 from starlette.middleware import Middleware
+from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handrail_gateway import documentation, problems
+from handrail_gateway.channels.backlog import Backlog
+from handrail_gateway.channels.door import Channels
+from handrail_gateway.channels.hub import Hub
+from handrail_gateway.channels.reading import Reading
 from handrail_gateway.gate import BodyGuard, Gate
 from handrail_gateway.gateway import Gateway, Guarded
 from handrail_gateway.identity import rights
@@ -51,6 +56,7 @@ MODULES = (
     reviewers, audit, agents, mcps, schedules, budgets, keys, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
+WEBSOCKETS = ("/ws", "/api/ws", "/api/v1/ws")
 BEAT_SECONDS = 5.0
 
 
@@ -84,7 +90,9 @@ class InFlight:
         return counted
 
 
-def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, in_flight: InFlight) -> FastAPI:
+def create_app(
+    gateway: Gateway, authenticator: Authenticator, health: Health, in_flight: InFlight, hub: Hub
+) -> FastAPI:
     app = FastAPI(
         title="Handrail",
         version=VERSION,
@@ -114,6 +122,9 @@ def create_app(gateway: Gateway, authenticator: Authenticator, health: Health, i
     app.include_router(triggers.hooks)
     app.include_router(links.router)
     app.include_router(door.router, dependencies=[Guarded])
+    app.state.channels = Channels(gateway, hub, authenticator)
+    guarded = rights.GuardedApp("WS /ws", app.state.channels)
+    app.router.routes += [WebSocketRoute(path, guarded) for path in WEBSOCKETS]
     problems.install(app)
     documentation.install(app)
     rights.check(app)
@@ -127,18 +138,20 @@ class GatewayService:
         self._gateway: Gateway | None = None
         self._authenticator: Authenticator | None = None
         self._door: Door | None = None
+        self._channels: Channels | None = None
         self._in_flight = InFlight()
 
     def app(self, settings: Settings, health: Health) -> ASGIApp:
-        self._gateway = Gateway.from_settings(settings)
-        self._authenticator = Authenticator.from_settings(settings, self._gateway.keys)
-        app = create_app(self._gateway, self._authenticator, health, self._in_flight)
-        self._door = app.state.door
+        gateway = self._gateway = Gateway.from_settings(settings)
+        self._authenticator = Authenticator.from_settings(settings, gateway.keys)
+        hub = Hub(gateway.tail, gateway.positions, Reading(gateway.database), Backlog(settings))
+        app = create_app(gateway, self._authenticator, health, self._in_flight, hub)
+        self._door, self._channels = app.state.door, app.state.channels
         return app
 
     async def run(self, settings: Settings, health: Health, stop: asyncio.Event) -> None:
-        gateway, mcp, authenticator = self._gateway, self._door, self._authenticator
-        assert gateway is not None and mcp is not None and authenticator is not None
+        gateway, mcp, authenticator, channels = self._gateway, self._door, self._authenticator, self._channels
+        assert gateway is not None and mcp is not None and authenticator is not None and channels is not None
         await gateway.open()
         beside = [
             asyncio.create_task(_beat(health), name="beat"),
@@ -150,6 +163,7 @@ class GatewayService:
             await stop.wait()
             health.set_not_ready("stopping")
             connecting.cancel()
+            await channels.close()
             await gateway.tail.close()
             try:
                 await self._in_flight.drained(settings.drain_seconds)

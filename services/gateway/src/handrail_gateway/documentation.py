@@ -5,8 +5,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from handrail_gateway.channels.document import document as channels
 from handrail_gateway.gate import OPEN_PATHS
 from handrail_gateway.problems import MEDIA_TYPE
 from handrail_gateway.schemas import ProblemDetails
@@ -48,7 +49,11 @@ def install(app: FastAPI) -> None:
             _page(document()), headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
         )
 
+    async def of_channels(_: Request) -> Response:
+        return JSONResponse(channels(app.version))
+
     app.openapi = document  # type: ignore[method-assign]
+    app.add_route("/asyncapi.json", of_channels, methods=["GET"], include_in_schema=False)
     app.add_route("/docs", docs, methods=["GET"], include_in_schema=False)
 
 
@@ -80,5 +85,6 @@ def _page(document: dict[str, Any]) -> str:
         "<style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:70rem;padding:0 1rem}"
         "table{border-collapse:collapse}td{border-top:1px solid #8884;padding:.4rem .8rem;vertical-align:top}</style>"
         f"<h1>Handrail API {escape(document['info']['version'])}</h1><p>{escape(_INTRODUCTION)}</p>"
-        f'<p>The whole description: <a href="/openapi.json">openapi.json</a></p><table>{rows}</table></html>'
+        f'<p>The whole description: <a href="/openapi.json">openapi.json</a>; of the WebSocket: '
+        f'<a href="/asyncapi.json">asyncapi.json</a></p><table>{rows}</table></html>'
     )

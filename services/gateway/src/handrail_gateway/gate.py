@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from handrail_gateway.channels.upgrade import with_credentials
 from handrail_gateway.identity.authenticator import Authenticator
 from handrail_gateway.identity.limits import Headers
 from handrail_gateway.identity.refusals import tell
@@ -36,9 +37,9 @@ class Gate:
         self.app, self.authenticator = app, authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "websocket":  # there is none here; before anybody adds one, it is checked here
-                await send({"type": "websocket.close", "code": 1008})
+        if scope["type"] == "websocket":
+            scope["headers"] = with_credentials(scope["headers"], scope["query_string"])
+        elif scope["type"] != "http":
             return
         if scope["path"] in OPEN_PATHS or scope["path"].startswith((HOOKS, LINKS)):
             await self.app(scope, receive, send)
@@ -53,7 +54,7 @@ class Gate:
             tell(problem, scope.get("method", "WS"))
             await problem.response(scope["path"])(scope, receive, send)
             return
-        if caller.key_id is not None:
+        if caller.key_id is not None and scope["type"] == "http":
             receive = _until(self.authenticator.keys.ended(caller), receive)
         await self.app(scope, receive, _with(headers, send) if headers else send)
 

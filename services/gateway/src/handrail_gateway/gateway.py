@@ -38,6 +38,8 @@ class Gateway:
     webhook_key: str = ""
     max_pending: int = 100_000
     mcp_hosts: tuple[str, ...] = ()
+    ws_origins: tuple[str, ...] = ()
+    ws_connections: int = 10_000
     pending: Pending = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,7 +61,9 @@ class Gateway:
             follow=KeysFollowed(settings, keys, publisher),
             webhook_key=settings.webhook_key,
             max_pending=settings.max_pending,
-            mcp_hosts=tuple(host.strip() for host in settings.mcp_hosts.split(",") if host.strip()),
+            mcp_hosts=_several(settings.mcp_hosts),
+            ws_origins=_several(settings.ws_origins),
+            ws_connections=settings.ws_connections,
         )
 
     @property
@@ -85,6 +89,10 @@ class Gateway:
         await self.publisher.connection.close()
         await self.ends.connection.close()
         await self.database.close()
+
+
+def _several(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _gateway(request: Request) -> Gateway:

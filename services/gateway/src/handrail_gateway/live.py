@@ -1,7 +1,7 @@
-"""One tail of the journal and of progress for all streams of the process, while there are any.
+"""One tail of the journals, of progress and of agents for all streams and channels of the process, while there are any.
 
 The tail starts where the projector is, with the epoch and sequence that the projector stored, so it knows which records
-are history. It looks at keys first and parses only what somebody listens to.
+are history. It looks at keys first and parses only what somebody listens to. One that breaks goes on where it was.
 """
 
 import asyncio
@@ -13,9 +13,17 @@ from typing import Any, Protocol
 import orjson
 import structlog
 from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 from handrail_contracts.ids import partition_of
 from handrail_contracts.journal import JournalFilter, Verdict
-from handrail_contracts.topics import EXECUTION_EVENTS, EXECUTION_PARTITIONS, STEP_PROGRESSED
+from handrail_contracts.topics import (
+    AGENT_REGISTERED,
+    APPROVAL_EVENTS,
+    EXECUTION_EVENTS,
+    EXECUTION_PARTITIONS,
+    RUNNER_STATUS,
+    STEP_PROGRESSED,
+)
 from handrail_runtime import bus
 from handrail_runtime.settings import Settings
 
@@ -31,8 +39,15 @@ LINGER_SECONDS = 2.0
 POLL_MS = 200
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
-JOURNAL = [TopicPartition(EXECUTION_EVENTS, partition) for partition in range(EXECUTION_PARTITIONS)]
-PROGRESS = [TopicPartition(STEP_PROGRESSED, partition) for partition in range(EXECUTION_PARTITIONS)]
+JOURNALS = (EXECUTION_EVENTS, APPROVAL_EVENTS)
+PROJECTED = (
+    *(TopicPartition(topic, partition) for topic in JOURNALS for partition in range(EXECUTION_PARTITIONS)),
+    TopicPartition(AGENT_REGISTERED, 0),
+    TopicPartition(RUNNER_STATUS, 0),
+)
+"""What becomes read models, in the order in which a position names it."""
+PROGRESS = tuple(TopicPartition(STEP_PROGRESSED, partition) for partition in range(EXECUTION_PARTITIONS))
+Offsets = Mapping[TopicPartition, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +120,15 @@ class Reader(Protocol):
     async def getmany(self, *, timeout_ms: int) -> Mapping[TopicPartition, Sequence[Any]]: ...
 
 
+class Watcher(Protocol):
+    """Hears of every record of the topics that become read models, if it is history."""
+
+    def began(self, offsets: Offsets) -> None:
+        """From here on; said each time that the tail begins. Usually it goes on where it was."""
+
+    def take(self, place: TopicPartition, record: Any) -> None: ...
+
+
 class LiveTail:
     def __init__(
         self,
@@ -116,9 +140,10 @@ class LiveTail:
     ) -> None:
         self._database, self._start, self._begin, self._end, self._stop = database, start, begin, end, stop
         self._subscriptions: dict[bytes, set[Subscription]] = {}
-        self._next: dict[int, int] = {}
-        self._progress: dict[int, int] = {}
-        self._filters: dict[int, JournalFilter] = {}
+        self._watcher: Watcher | None = None
+        self._tailing = False
+        self._next: dict[TopicPartition, int] = {}
+        self._filters: dict[TopicPartition, JournalFilter] = {}
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -130,15 +155,30 @@ class LiveTail:
         """A subscription whose first item is a `Tailing`; another one follows whenever the tail had to start over."""
         subscription = Subscription(execution_id, closed=self._closing)
         self._subscriptions.setdefault(execution_id.encode(), set()).add(subscription)
-        if self._next:
-            subscription.put(self._tailing(execution_id))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="live-tail")
+        if self._tailing:
+            subscription.put(self._from_here(execution_id))
+        self._wanted()
         return subscription
 
-    def _tailing(self, execution_id: str) -> Tailing:
+    def _from_here(self, execution_id: str) -> Tailing:
         partition = partition_of(execution_id, EXECUTION_PARTITIONS)
-        return Tailing(self._next[partition], self._progress[partition])
+        journal, progress = (TopicPartition(topic, partition) for topic in (EXECUTION_EVENTS, STEP_PROGRESSED))
+        return Tailing(self._next[journal], self._next[progress])
+
+    def watch(self, watcher: Watcher | None) -> None:
+        """There is one watcher at most; with None, there is none any more."""
+        self._watcher = watcher
+        if watcher is not None and self._tailing:
+            watcher.began(self._next)
+        self._wanted()
+
+    def offsets(self) -> Offsets | None:
+        """What it reads next, of what becomes read models; None while it is not reading."""
+        return {place: self._next[place] for place in PROJECTED} if self._tailing else None
+
+    def _wanted(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="live-tail")
 
     def unsubscribe(self, subscription: Subscription) -> None:
         key = subscription.execution_id.encode()
@@ -158,9 +198,13 @@ class LiveTail:
     def _everybody(self) -> list[Subscription]:
         return [subscription for group in self._subscriptions.values() for subscription in group]
 
+    def _listeners(self) -> bool:
+        return bool(self._subscriptions) or self._watcher is not None
+
     async def _run(self) -> None:
         pause = FIRST_PAUSE
-        while self._subscriptions and not self._closing:
+        self._next = {}
+        while self._listeners() and not self._closing:
             reader = None
             try:
                 reader = await self._start()
@@ -171,30 +215,37 @@ class LiveTail:
                 log.warning("live_tail_interrupted", error=repr(error), retry_in=pause)
                 await asyncio.sleep(0 if self._closing else pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+                if isinstance(error, OffsetOutOfRangeError):
+                    self._next = {}  # there is no going on from there; what lies between is lost to watchers
             finally:
-                self._next = {}
+                self._tailing = False
                 await self._stop(reader)
 
     async def _seek(self, reader: Reader) -> None:
-        rows = await self._database.fetch("positions", [EXECUTION_EVENTS])
-        projected = {row["partition"]: row for row in rows}
-        fresh = [place for place in JOURNAL if place.partition not in projected]
-        begins = await self._begin(reader, fresh) if fresh else {}
-        ends = await self._end(reader, PROGRESS)
-        reader.assign([*JOURNAL, *PROGRESS])
-        for place in JOURNAL:
-            row = projected.get(place.partition)
-            offset = begins[place] if row is None else row["next_offset"]
-            self._filters[place.partition] = (
-                JournalFilter() if row is None else JournalFilter(row["epoch"], row["next_seq"])
-            )
-            self._next[place.partition] = offset
+        if not self._next:
+            await self._begin_at_the_projector(reader)
+        reader.assign(list(self._next))
+        for place, offset in self._next.items():
             reader.seek(place, offset)
-        for place in PROGRESS:
-            self._progress[place.partition] = ends[place]
-            reader.seek(place, ends[place])
+        self._tailing = True
         for subscription in self._everybody():
-            subscription.put(self._tailing(subscription.execution_id))
+            subscription.put(self._from_here(subscription.execution_id))
+        if self._watcher is not None:
+            self._watcher.began(self._next)
+
+    async def _begin_at_the_projector(self, reader: Reader) -> None:
+        rows = await self._database.fetch("positions", list({place.topic for place in PROJECTED}))
+        projected = {TopicPartition(row["topic"], row["partition"]): row for row in rows}
+        fresh = [place for place in PROJECTED if place not in projected]
+        begins = await self._begin(reader, fresh) if fresh else {}
+        found = dict(await self._end(reader, PROGRESS))
+        for place in PROJECTED:
+            row = projected.get(place)
+            if place.topic in JOURNALS:
+                state = JournalFilter() if row is None else JournalFilter(row["epoch"], row["next_seq"])
+                self._filters[place] = state
+            found[place] = begins[place] if row is None else row["next_offset"]
+        self._next = found
 
     async def _tail(self, reader: Reader) -> None:
         idle_since: float | None = None
@@ -202,7 +253,7 @@ class LiveTail:
         while not self._closing:
             for place, records in (await reader.getmany(timeout_ms=POLL_MS)).items():
                 self._take(place, records)
-            if self._subscriptions:
+            if self._listeners():
                 idle_since = None
             elif idle_since is None:
                 idle_since = clock()
@@ -210,16 +261,17 @@ class LiveTail:
                 return
 
     def _take(self, place: TopicPartition, records: Sequence[Any]) -> None:
-        journal = place.topic == EXECUTION_EVENTS
+        state = self._filters.get(place)
         for record in records:
-            if journal:
-                self._next[place.partition] = record.offset + 1
-                if self._filters[place.partition].take(record.offset, record.headers) is not Verdict.ACCEPTED:
-                    continue
-            else:
-                self._progress[place.partition] = record.offset + 1
+            self._next[place] = record.offset + 1
+            if state is not None and state.take(record.offset, record.headers) is not Verdict.ACCEPTED:
+                continue
+            if self._watcher is not None and place.topic != STEP_PROGRESSED:
+                self._watcher.take(place, record)
+            if place.topic not in (EXECUTION_EVENTS, STEP_PROGRESSED):
+                continue
             listeners = self._subscriptions.get(record.key)
-            if listeners and (said := _said(journal, record)) is not None:
+            if listeners and (said := _said(state is not None, record)) is not None:
                 for subscription in listeners:
                     subscription.put(said)
 

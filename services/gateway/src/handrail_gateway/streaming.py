@@ -33,11 +33,16 @@ class Frame:
     position: tuple[int, int] | None = None
     progress: int | None = None
 
+    @property
+    def id(self) -> str:
+        """What resumes behind it; empty if nothing does."""
+        if self.position is None:
+            return ""
+        n, k = self.position
+        return f"{n}.{k}" if self.progress is None else f"{n}.{k}~{self.progress}"
+
     def encode(self) -> bytes:
-        head = b""
-        if self.position is not None:
-            told = b"" if self.progress is None else b"~%d" % self.progress
-            head = b"id: %d.%d%s\n" % (*self.position, told)
+        head = f"id: {self.id}\n".encode() if self.id else b""
         return b"%sevent: %s\ndata: %s\n\n" % (head, self.event.encode(), self.data)
 
 

@@ -35,7 +35,16 @@ CALLER = "handrail.caller"
 """Where the gate puts the caller into the scope."""
 
 OPEN = frozenset(
-    {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/hooks/{workflow_id}/{token}", "/decide/{token}"}
+    {
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/asyncapi.json",
+        "/docs",
+        "/hooks/{workflow_id}/{token}",
+        "/decide/{token}",
+    }
 )
 """Every route that answers without a caller. A webhook's address and signature are its proof; so is a decision link."""
 
@@ -153,6 +162,7 @@ RULES: Mapping[str, Permission] = {
     "POST /keys": ADMINISTER,
     "DELETE /keys/{key_id}": ADMINISTER,
     "POST /keys/{key_id}/rotate": ADMINISTER,
+    "WS /ws": READ,
     "GET /dead-letters": READ,
     "GET /a2a/workflows": READ,
     "GET /a2a/workflows/{workflow_id}/.well-known/agent-card.json": READ,

@@ -9,8 +9,9 @@ WHERE ((organization_id = $1 AND project_id = $2) OR organization_id = '') AND k
 SELECT organization_id, project_id FROM agents WHERE agent = $1
 
 -- name: agents
--- By name; $4 is the one that is wanted, or $5 where the last page ended. $3 is now: a runner that has missed three of its beats
--- is gone; so is an agent of its own that has. Figures and work are the tenant's own, also those of an agent that it shares. An agent is offline if no runner that
+-- By name; $4 are those that are wanted, $5 where the last page ended. $3 is now: a runner that has missed three of its beats
+-- is gone; so is an agent of its own that has. Figures and work are the tenant's own, also those of an agent that it shares.
+-- An agent is offline if no runner that
 -- lives would ask it; of several breakers the one that keeps it out longest is shown.
 WITH alive AS (
     SELECT r.agents, r.chosen
@@ -52,7 +53,7 @@ found AS (
         LIMIT 1
     ) w ON true
     WHERE ((a.organization_id = $1 AND a.project_id = $2) OR a.organization_id = '')
-      AND a.kind NOT IN ('tool', 'mcp', 'mcp_state') AND ($4::text IS NULL OR a.agent = $4) AND ($5::text IS NULL OR a.agent > $5)
+      AND a.kind NOT IN ('tool', 'mcp', 'mcp_state') AND ($4::text[] IS NULL OR a.agent = ANY($4)) AND ($5::text IS NULL OR a.agent > $5)
       AND ($7::text IS NULL OR a.kind = $7) AND ($8::text IS NULL OR $8 = ANY(a.capabilities))
 )
 SELECT o.agent, o.kind, o.name, o.description, o.capabilities, o.organization_id = '' AS shared, o.registered_at, o.status,
