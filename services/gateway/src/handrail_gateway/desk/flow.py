@@ -9,6 +9,16 @@ from handrail_gateway.schemas import AgentRequest, DeskRequest, Tier
 
 Json = dict[str, Any]
 PERSON, ANSWER = "person", "answer"
+DESK_PREFIX = "desk-"
+"""What the id of a desk's workflow begins with, before the desk's name."""
+STATUSES: Mapping[str, tuple[str, ...]] = {
+    "open": ("pending", "queued", "running", "paused"),
+    "waiting": ("waiting",),
+    "answered": ("completed",),
+    "failed": ("failed", "timeout", "cancelled", "compensating"),
+}
+INQUIRY = {status: name for name, statuses in STATUSES.items() for status in statuses}
+"""How an inquiry is, by the status of its execution."""
 OUTPUT: Json = {
     "type": "object",
     "properties": {
@@ -99,7 +109,7 @@ def capability(name: str, tier: int) -> str:
 def document_of(desk: DeskRequest, prefix: str, name: str) -> Json:
     """The workflow. Its metadata are the desk's configuration."""
     return {
-        "id": f"desk-{name}",
+        "id": f"{DESK_PREFIX}{name}",
         "name": f"Service desk {name}",
         "description": f"Inquiries go through {', '.join(tier.name for tier in desk.tiers)}, and to a person at last.",
         "category": "customer-support",
