@@ -30,12 +30,6 @@ OUTPUT: Json = {
     "required": ["response", "confidence", "escalate", "reason"],
     "additionalProperties": False,
 }
-TOPIC: Json = {
-    "type": "object",
-    "properties": {"topic": {"type": "string"}, "confidence": {"type": "number"}},
-    "required": ["topic", "confidence"],
-    "additionalProperties": False,
-}
 RETRY = {"max_attempts": 3, "backoff_seconds": 0.5}
 
 
@@ -71,9 +65,21 @@ def agents_of(desk: DeskRequest, prefix: str, name: str) -> dict[str, AgentReque
     if desk.classifier:
         topics = ", ".join(dict.fromkeys(route.topic for route in desk.routing)) or "any"
         said = f"Which topic is this inquiry of a customer about? One of: {topics}, general."
-        config = {"model": desk.model, "instructions": said, "output_schema": TOPIC}
+        config = {"model": desk.model, "instructions": said, "output_schema": _topics(desk)}
         agents[f"{prefix}-classifier"] = AgentRequest(kind="llm", name="Classifier", config=config)
     return agents
+
+
+def _topics(desk: DeskRequest) -> Json:
+    """What the classifier has to answer."""
+    topics = list(dict.fromkeys([*(route.topic for route in desk.routing), "general"]))
+    specialties = list(dict.fromkeys([*(route.specialty for route in desk.routing if route.specialty), ""]))
+    properties = {
+        "topic": {"type": "string", "enum": topics},
+        "specialty": {"type": "string", "enum": specialties},
+        "confidence": {"type": "number"},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def agent_id(prefix: str, tier: int, place: int) -> str:
@@ -157,9 +163,10 @@ def _steps(desk: DeskRequest, prefix: str, name: str) -> Iterator[Json]:
 
 def _tier(desk: DeskRequest, name: str, number: int, tier: Tier) -> Json:
     topic = "input.topic ?? steps.classify.output.topic ?? 'general'" if desk.classifier else "input.topic ?? 'general'"
+    specialty = topic.replace(".topic", ".specialty").replace("'general'", "''")
     given = {
         "inquiry": "{{input.inquiry}}", "customer_id": "{{input.customer_id}}", "topic": f"{{{{{topic}}}}}",
-        "specialty": "{{input.specialty ?? ''}}", "tier": tier.name, "tier_number": number, "tiers": len(desk.tiers),
+        "specialty": f"{{{{{specialty}}}}}", "tier": tier.name, "tier_number": number, "tiers": len(desk.tiers),
         "history": "{{input.history}}", "earlier": [f"{{{{steps.{tier_step(n)}.output}}}}" for n in range(1, number)],
     }  # fmt: skip
     parameters = {

@@ -54,7 +54,7 @@ async def ask(gateway: Gateway, caller: Caller, name: str, body: InquiryRequest,
 
 async def _input(gateway: Gateway, caller: Caller, row: Row, desk: DeskRequest, body: InquiryRequest) -> dict[str, Any]:
     routed = topic_of(desk, body.inquiry) if body.topic is None else (body.topic, specialty_of(desk, body.topic))
-    topic, specialty = routed or (None, "")
+    topic, specialty = routed or (None, None)
     return {
         "customer_id": body.customer_id,
         "inquiry": body.inquiry,
