@@ -34,6 +34,8 @@ def filled(path: str) -> str:
         "execution_id",
         "approval_id",
         "reviewer_id",
+        "inquiry_id",
+        "customer_id",
         "suggestion_id",
         "scope",
         "name",

@@ -80,7 +80,7 @@ BAD: dict[str, dict[str, Any]] = {
     "another key": {"key_id": "0123456789abcdef.1"},
     "no version": {"key_id": "0123456789abcdef"},
     "old": {"created": NOW - datetime.timedelta(seconds=400)},
-    "from the future": {"created": NOW + datetime.timedelta(seconds=120)},
+    "from the future": {"created": NOW + datetime.timedelta(days=1)},
     "expired": {"created": NOW - datetime.timedelta(seconds=200), "expires": NOW - datetime.timedelta(seconds=100)},
     "no nonce": {"nonce": None},
     "long nonce": {"nonce": "n" * 201},
