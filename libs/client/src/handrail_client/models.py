@@ -191,5 +191,59 @@ class Agent(AgentSummary):
     config: Json
 
 
+class DeskTier(Answer):
+    name: str
+    agents: int
+
+
+class DeskConfiguration(Answer):
+    tiers: list[DeskTier]
+    strategy: str
+    confidence_threshold: float
+    workflow_id: str
+
+
+class DeskStats(Answer): ...
+
+
+class Inquiry(Answer):
+    """`status`: `open`, `waiting` for a person, `answered` or `failed`. `escalations` are the tiers that passed it on."""
+
+    id: str
+    customer_id: str
+    inquiry: str
+    topic: str | None
+    status: str
+    response: str | None
+    agent: str | None
+    tier: str | None
+    escalated: bool
+    escalations: list[str]
+    reviewer: str | None
+    confidence: float | None
+    created_at: datetime
+    answered_at: datetime | None
+    sla: Json
+
+
+class Reviewer(Answer):
+    id: str
+    name: str
+    email: str
+    specialties: list[str]
+    capacity: int
+    load: int
+
+
+class IssuedKey(Answer):
+    id: str
+    name: str
+    key: str | None
+
+
+class Nothing(Answer):
+    """Of an answer without a body."""
+
+
 class EventAccepted(Answer):
     event_id: str
