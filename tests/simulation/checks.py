@@ -145,9 +145,10 @@ def _check_story(execution_id: str, workflow_id: str, story: list[Any]) -> None:
                 before = set(node.predecessors)
                 enough = before <= settled if node.join is None else not before or before & settled
                 require(enough, execution_id, event.step_id, "began before", before - settled)
-                goes_on = event.step_id in asked_again or tries.may_have_spent(event.step_id)
+                goes_on = event.step_id in asked_again or tries.may_have_spent()
                 require(event.step_id not in open_steps or goes_on, execution_id, event.step_id, "began while it ran")
                 asked_again.discard(event.step_id)
+                settled = {step_id for step_id in settled if not step_id.startswith(f"{event.step_id}[")}
                 require(event.step_id not in settled, execution_id, event.step_id, "began after it ended")
                 require(at >= due.pop(event.step_id, 0.0), execution_id, event.step_id, "began too early")
                 if event.step_id in undoing:

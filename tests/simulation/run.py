@@ -23,7 +23,7 @@ from simulation.world import Fault, World
 ACTS = 220
 UNSAFE = 60
 """In so many turns of the healed world processes still crash, and messages take their time."""
-WAYWARD = 12
+WAYWARD, FIRM, LONGEST_IDLE = 12, 40, 90
 """So often people still have wishes of their own before they only help."""
 ACTIONS = (
     *("cancel", "terminate", "pause", "pause", "resume", "resume", "signal", "signal", "signal"),
@@ -158,16 +158,19 @@ def _come_to_rest(world: World, scheduler: Owner, gate: Owner, runner: Runner, *
             world.deliver()
         if any(busy):
             continue
-        if idle > 60 or _all_ended(scheduler):
+        if idle > LONGEST_IDLE or _all_ended(scheduler):
             return
         idle += 1
         if world.dice.random() < 0.1:
             check_memory(scheduler)
-        _help(world, scheduler, willing=idle >= WAYWARD)
+        _help(world, scheduler, willing=idle >= WAYWARD, firm=idle >= FIRM)
 
 
-def _help(world: World, scheduler: Owner, *, willing: bool) -> None:
-    """Time passes, and people do what is waited for; until they are `willing`, they have wishes of their own."""
+def _help(world: World, scheduler: Owner, *, willing: bool, firm: bool) -> None:
+    """Time passes, and people do what is waited for; until they are `willing`, they have wishes of their own.
+
+    `firm`: nothing that failed is tried again, or some loop never ends.
+    """
     check_nobody_waits_for_what_is_there(world, scheduler)
     world.now += world.dice.choice([1.0, 10.0, 40.0]) if not willing else 40.0
     people = [*APPROVERS, *REVIEWERS, STRANGER]
@@ -195,7 +198,7 @@ def _help(world: World, scheduler: Owner, *, willing: bool) -> None:
         for signal in SIGNALS:
             world.control(state.execution_id, "signal", signal)
         for step_id in [step_id for step_id, step in state.steps.items() if step.status == "blocked"]:
-            world.control(state.execution_id, world.dice.choice(["skip", "retry"]), step_id=step_id)
+            world.control(state.execution_id, world.dice.choice(["skip", "skip" if firm else "retry"]), step_id=step_id)
         for step_id in [step_id for step_id, step in state.steps.items() if step.waits_for == "person"]:
             world.control(state.execution_id, world.dice.choice(["complete", "skip"]), step_id=step_id)
 

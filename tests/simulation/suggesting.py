@@ -157,8 +157,7 @@ def _check_one_speaker(world: World, stories: Stories) -> None:
     begins = {execution_id: _begins(story) for execution_id, story in stories.items()}
     for call in world.calls:
         request = call.request
-        heard = any(event.type == "step.advanced" for event, _ in stories[request.execution_id])
-        if heard and not call.repeatable and request.kind != "action":
+        if not call.repeatable and request.kind != "action":
             holder, turn, _ = call.call_id.split("/")
             begun = begins[request.execution_id][request.run_id, request.attempt]
             speakers[request.run_id, begun, turn].add(holder)
@@ -167,14 +166,20 @@ def _check_one_speaker(world: World, stories: Stories) -> None:
 
 
 def _begins(story: list[Any]) -> dict[tuple[str, int], int]:
-    """For each attempt, how often its step's conversation has begun anew before it."""
+    """For each attempt, how often its step's conversation has begun anew before it; of one whose predecessor nobody had heard
+    yet, a number of its own.
+    """
     anew: Counter[str] = Counter()
     begun = {}
+    heard: set[str] = set()
     for event, _ in story:
+        if event.type == "step.advanced":
+            heard.add(event.step_id)
         for step_id in _forgotten_by(event):
             anew[step_id] += 1
         if event.type == "step.started":
-            begun[event.run_id, event.attempt] = anew[event.step_id]
+            unheard = event.attempt > 1 and event.step_id not in heard
+            begun[event.run_id, event.attempt] = -event.attempt if unheard else anew[event.step_id]
     return begun
 
 

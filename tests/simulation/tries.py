@@ -13,10 +13,11 @@ class Tries:
         self.graph = graph
         self._tries: Counter[str] = Counter()
         self._open: dict[str, bool] = {}
+        self._follows = False
 
-    def may_have_spent(self, step_id: str) -> bool:
-        """Whether the attempt under way was one with budgets."""
-        return self._open.get(step_id, False)
+    def may_have_spent(self) -> bool:
+        """Whether the attempt that it followed, which was noted last, was one with budgets."""
+        return self._follows
 
     def note(self, event: Any) -> None:
         match event.type:
@@ -50,7 +51,8 @@ class Tries:
         if event.waits_for == "loop":
             inside = f"{event.step_id}["
             self._tries = Counter({name: n for name, n in self._tries.items() if not name.startswith(inside)})
-        if not self._open.get(event.step_id, False):
+        self._follows = self._open.get(event.step_id, False)
+        if not self._follows:
             self._tries[event.step_id] += 1
         self._open[event.step_id] = bool(event.budgets)
 

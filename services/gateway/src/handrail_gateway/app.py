@@ -31,6 +31,7 @@ from handrail_gateway.routers import (
     budgets,
     builder,
     compat,
+    desk,
     executions,
     generation,
     keys,
@@ -53,7 +54,7 @@ log = structlog.get_logger()
 VERSION = "0.1.0"
 MODULES = (
     templates, generation, builder, triggers, workflows, versions, steering, executions, tasks, approvals, suggestions,
-    reviewers, audit, agents, mcps, schedules, budgets, keys, operations,
+    reviewers, audit, agents, desk, mcps, schedules, budgets, keys, operations,
 )  # fmt: skip
 """In the order in which paths are looked for: fixed ones before those that take an id."""
 WEBSOCKETS = ("/ws", "/api/ws", "/api/v1/ws")

@@ -35,7 +35,7 @@ def items(document: Mapping[str, Any], field: str, missing: str, problems: Probl
     return raw
 
 
-SHOWN = ("id", "category", "tags", "canvas", "trigger", "concurrency", "budget")
+SHOWN = ("id", "category", "tags", "canvas", "trigger", "concurrency", "budget", "metadata")
 """Fields of a document that every dialect takes."""
 
 

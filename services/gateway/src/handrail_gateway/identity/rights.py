@@ -21,7 +21,7 @@ from handrail_gateway.problems import Problem
 log = structlog.get_logger()
 
 READ, OPERATE, DECIDE, BUILD = Permission.READ, Permission.OPERATE, Permission.DECIDE, Permission.BUILD
-ADMINISTER = Permission.ADMINISTER
+ADMINISTER, SERVE = Permission.ADMINISTER, Permission.CUSTOMER_SERVICE
 
 ROLES: Mapping[str, frozenset[Permission]] = {
     "viewer": frozenset({READ}),
@@ -118,6 +118,18 @@ RULES: Mapping[str, Permission] = {
     "POST /approvals/{approval_id}/delegate": DECIDE,
     "POST /approvals/decisions": DECIDE,
     "GET /audit/approvals": ADMINISTER,
+    "GET /desk": READ,
+    "PUT /desk": ADMINISTER,
+    "POST /desk/inquiries": SERVE,
+    "GET /desk/inquiries": SERVE,
+    "GET /desk/inquiries/{inquiry_id}": SERVE,
+    "GET /desk/customers/{customer_id}/history": SERVE,
+    "GET /desk/escalations": READ,
+    "POST /desk/escalations/{approval_id}": DECIDE,
+    "GET /desk/reviewers": READ,
+    "PUT /desk/reviewers/{reviewer_id}": ADMINISTER,
+    "DELETE /desk/reviewers/{reviewer_id}": ADMINISTER,
+    "GET /desk/stats": READ,
     "GET /reviewers": READ,
     "GET /reviewers/callbacks/secret": ADMINISTER,
     "GET /reviewers/{reviewer_id}": READ,
