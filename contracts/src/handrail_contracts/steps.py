@@ -76,6 +76,17 @@ class Action(Model):
     tool: str = ""
 
 
+class Choice(Model):
+    """How the runner chooses among the agents that have the capabilities. Equals are told apart by name."""
+
+    strategy: Literal["least_loaded", "round_robin"] = Field(
+        "least_loaded", description="who has least to do on the runner; or whose turn there was longest ago"
+    )
+    prefer: str = Field(
+        "", description="the field of the input that names further capabilities: who has them goes first"
+    )
+
+
 class StepRequested(ExecutionMessage):
     """Run one attempt of a step.
 
@@ -83,7 +94,7 @@ class StepRequested(ExecutionMessage):
     `event_id` belongs to the attempt: a runner drops one that it runs or has just answered.
     The answer goes to partition `partition` of `agent.executed`. Of the kind `action` it carries out what a person has
     approved, as `action` says, with `input`. With `answer_schema` the answer has to fit that. With `capabilities`, `agent`
-    is empty: the runner chooses one that has all of them, and its answer says which.
+    is empty: the runner chooses one that has all of them, as `choice` says, and its answer says which.
     """
 
     event_type: Literal["step.requested"] = "step.requested"
@@ -95,6 +106,7 @@ class StepRequested(ExecutionMessage):
     kind: Literal["agent", "api_call", "tool", "action"] = "agent"
     agent: str
     capabilities: tuple[str, ...] = ()
+    choice: Choice | None = Field(None, description="absent: the least loaded, whatever the input says")
     input: Any = None
     context: JsonObject = {}
     session_id: str | None = None

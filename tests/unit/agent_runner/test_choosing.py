@@ -1,15 +1,21 @@
 """Which agent does a step that asks for capabilities."""
 
+from collections import Counter
 from typing import Any
 
-from handrail_agent_runner.choosing import RUNS_REMEMBERED, Choosing
+import pytest
+from handrail_agent_runner.choosing import RUNS_REMEMBERED, TURNS_REMEMBERED, Choosing
 from handrail_agent_runner.registry import Registry
-from handrail_contracts.steps import AgentRegistered, StepRequested
+from handrail_contracts.steps import AgentRegistered, Choice, StepRequested
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.agent_runner.builders import SETTINGS, World, command, function, registered, request
 
 NAMES = ("ann", "bob", "cyd", "dan")
+IN_TURN = Choice(strategy="round_robin")
+BY_TOPIC = Choice(prefer="topic")
+MOVES = st.lists(st.one_of(st.just("begin"), st.integers(0, 50)), max_size=60)
+"""Attempts begin; a number ends one of those under way."""
 
 
 def wish(*capabilities: str, run: str = "r1", **changes: Any) -> StepRequested:
@@ -57,6 +63,89 @@ def test_attempts_are_counted_from_their_beginning_to_their_end(steps: list[tupl
     assert choosing.running == len(at_work)
     assert [each.agent for each in choosing.chosen()] == list(reversed(at_work.values()))
     assert choosing._running == {name: list(at_work.values()).count(name) for name in set(at_work.values())}
+
+
+def carried_out(moves: list[str | int], agents: int, choice: Choice | None) -> tuple[Counter[str], bool]:
+    """How often each agent was chosen, and whether each time it was one of those with the least to do."""
+    names, open_, least = NAMES[:agents], list[tuple[str, str]](), True
+    choosing, had = Choosing(lambda _: [able(name) for name in names], lambda _: 0), Counter(names)
+    for number, move in enumerate(moves):
+        if isinstance(move, int):
+            if open_:
+                choosing.ended(open_.pop(move % len(open_))[0])
+            continue
+        chosen = choosing.choose(wish(run=f"r{number}", choice=choice))
+        loads = Counter(dict.fromkeys(names, 0))
+        loads.update(name for _, name in open_)
+        least = least and loads[chosen.agent] == min(loads.values())
+        had[chosen.agent] += 1
+        open_.append((f"k{number}", chosen.agent))
+        choosing.began(f"k{number}", chosen)
+    return had, least
+
+
+@given(MOVES, st.integers(1, 4), st.sampled_from([None, Choice(), BY_TOPIC]))
+def test_of_equals_the_least_loaded_is_taken_whatever_begins_and_ends(
+    moves: list[str | int], agents: int, choice: Choice | None
+) -> None:
+    assert carried_out(moves, agents, choice)[1], "so whoever was chosen is within one of the least"
+
+
+@given(MOVES, st.integers(1, 4))
+def test_in_turn_counts_of_equals_stay_within_one_whatever_begins_and_ends(moves: list[str | int], agents: int) -> None:
+    had, _ = carried_out(moves, agents, IN_TURN)
+    assert max(had.values()) - min(had.values()) <= 1
+
+
+def test_turns_are_kept_for_each_set_of_capabilities_and_forgotten_with_time() -> None:
+    choosing = Choosing(lambda _: [able("ann"), able("bob")], lambda _: 0)
+
+    def next_for(*capabilities: str) -> str:
+        return choosing.choose(wish(*capabilities, choice=IN_TURN)).agent
+
+    assert [next_for("draft"), next_for("german"), next_for("draft")] == ["ann", "ann", "bob"]
+    assert [next_for("draft", "german"), next_for("german", "draft")] == ["ann", "bob"], "their order is none"
+    for number in range(TURNS_REMEMBERED + 10):
+        next_for(str(number))
+    assert len(choosing._turns) == TURNS_REMEMBERED
+
+
+@pytest.mark.parametrize("strategy", ["least_loaded", "round_robin"])
+@pytest.mark.parametrize(
+    ("given_input", "expected"),
+    [
+        ({"topic": "billing"}, "cyd"),
+        ({"topic": ["billing", "german"]}, "dan"),
+        ({"topic": "sailing"}, "bob"),
+        ({"topic": ""}, "bob"),
+        ({"topic": 7}, "bob"),
+        ({"topic": [None, {}]}, "bob"),
+        ({}, "bob"),
+        ("billing", "bob"),
+        (None, "bob"),
+    ],
+)
+def test_who_has_what_the_input_prefers_goes_first_and_if_nobody_has_anybody_does(
+    strategy: Any, given_input: Any, expected: str
+) -> None:
+    there = [able("ann"), able("bob"), able("cyd", "draft", "billing"), able("dan", "draft", "billing", "german")]
+    choosing = Choosing(lambda _: there, lambda _: 0)
+    for name in ("ann", "cyd", "dan"):
+        choosing.began(f"busy {name}", request(agent=name))
+    choosing.began("busy dan, too", request(agent="dan"))
+    for _ in range(4 if strategy == "round_robin" else 0):
+        choosing.choose(wish(choice=IN_TURN))
+    chosen = choosing.choose(wish(choice=Choice(strategy=strategy, prefer="topic"), input=given_input)).agent
+    assert chosen == ("ann" if strategy == "round_robin" and expected == "bob" else expected)
+
+
+def test_a_breaker_and_a_failure_count_for_more_than_a_specialty_or_a_turn() -> None:
+    there = [able("ann"), able("bob", "draft", "billing"), able("cyd", "draft", "billing")]
+    choosing = Choosing(lambda _: there, lambda each: 1 if each.agent == "bob" else 0)
+    asked = wish(choice=Choice(strategy="round_robin", prefer="topic"), input={"topic": "billing"})
+    assert [choosing.choose(asked).agent for _ in range(2)] == ["cyd", "cyd"], "although it had its turn"
+    choosing.answered(asked.model_copy(update={"agent": "cyd"}), failed=True)
+    assert choosing.choose(asked).agent == "ann"
 
 
 def test_what_failed_a_run_is_forgotten_when_another_has_done_it_and_with_time() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from handrail_contracts.steps import Choice
 from handrail_graph import AgentParameters, DefinitionError, compile_workflow, convert
 from unit.graph.test_conversion import same
 
@@ -52,6 +53,57 @@ def test_it_can_be_said_in_every_other_dialect(dialect: str, other: str) -> None
     assert node.parameters.capabilities == ("draft", "german")
     if other == "steps":
         assert same(given, converted.document)
+
+
+@each_dialect
+@pytest.mark.parametrize("other", PLACES)
+@pytest.mark.parametrize(
+    ("said", "choice"),
+    [
+        (None, None),
+        ({}, Choice()),
+        ("round_robin", Choice(strategy="round_robin")),
+        ({"prefer": "topic"}, Choice(prefer="topic")),
+        ({"strategy": "round_robin", "prefer": "topic"}, Choice(strategy="round_robin", prefer="topic")),
+    ],
+)
+def test_how_one_is_chosen_is_said_in_every_dialect(dialect: str, other: str, said: Any, choice: Choice | None) -> None:
+    given = document(dialect, capabilities=WANTED, choose=said, input={"topic": "{{input.topic}}"})
+    converted = convert(compile_workflow(given, known_agents=KNOWN), other)
+    assert converted.document is not None
+    for graph in (compile_workflow(given), compile_workflow(converted.document)):
+        [node] = graph.nodes.values()
+        assert isinstance(node.parameters, AgentParameters)
+        assert node.parameters.choice == choice
+
+
+@each_dialect
+@pytest.mark.parametrize(
+    ("said", "place", "code", "message"),
+    [
+        ({"choose": "random"}, "", "wrong_value", "must be one of least_loaded, round_robin, not 'random'"),
+        ({"choose": {"strategy": "x"}}, ".strategy", "wrong_value", "must be one of least_loaded, round_robin"),
+        ({"choose": {"prefers": "x"}}, ".prefers", "unknown_field", "did you mean 'prefer'?"),
+        ({"choose": {"prefer": ["x"]}}, ".prefer", "wrong_type", "must be text, not a list"),
+        ({"choose": 7}, "", "wrong_type", "must be an object"),
+        (
+            {"choose": {"prefer": "topc"}, "input": {"topic": 1}},
+            ".prefer",
+            "wrong_value",
+            "the input has no field 'topc'; did you mean 'topic'?",
+        ),
+        ({"choose": "round_robin", "agent": "ann", "capabilities": None}, "", "misplaced", "asked for by capabilities"),
+    ],
+)
+def test_a_choice_that_is_wrong_is_told_with_its_place(
+    dialect: str, said: Json, place: str, code: str, message: str
+) -> None:
+    said = {name: value for name, value in ({"capabilities": ["draft"]} | said).items() if value is not None}
+    with pytest.raises(DefinitionError) as refused:
+        compile_workflow(document(dialect, **said), known_agents=KNOWN)
+    [problem] = refused.value.problems
+    assert (problem.path, problem.code) == (PLACES[dialect].replace("capabilities", "choose") + place, code)
+    assert message in problem.message
 
 
 @each_dialect

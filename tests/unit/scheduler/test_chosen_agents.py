@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from handrail_contracts import topics
 from handrail_contracts.envelope import ErrorInfo, utc
-from handrail_contracts.steps import AgentExecuted
+from handrail_contracts.steps import AgentExecuted, Choice, StepRequested
 from handrail_contracts.workflows import WorkflowCompleted
 from unit.stories import BEGAN, EXECUTION, Workflow, agent
 
@@ -70,3 +70,27 @@ def test_what_nobody_answered_in_time_names_nobody() -> None:
     workflow.wait(6)
     [failed] = [event for event in workflow.events if event["type"] == "step.failed"]
     assert failed.get("agent") is None
+
+
+def test_how_it_is_chosen_is_told_with_every_attempt_after_an_edit_and_after_a_restart() -> None:
+    step = asks("a", retry={"max_attempts": 2, "backoff_seconds": 1, "jitter": 0})
+    step["parameters"]["choose"] = {"strategy": "round_robin", "prefer": "topic"}
+    workflow = Workflow(step)
+    answer(workflow, "a", "ann", FAILED)
+    workflow.wait(1)
+    workflow.control("edit", step_id="a", data={"topic": "billing"})
+    machine = workflow.machine
+    [again] = machine.core.outstanding(machine.states[EXECUTION], 0)
+    assert isinstance(again.message, StepRequested)
+    asked = [*workflow.requests(), again.message]
+    assert len(asked) == 4
+    assert {request.choice for request in asked} == {Choice(strategy="round_robin", prefer="topic")}
+    assert asked[-1].input == {"topic": "billing"}
+
+
+def test_a_step_that_is_handed_over_is_chosen_for_no_more() -> None:
+    step = asks("a")
+    step["parameters"]["choose"] = "round_robin"
+    workflow = Workflow(step)
+    workflow.control("reassign", step_id="a", agent="other")
+    assert (workflow.requests()[-1].agent, workflow.requests()[-1].choice) == ("other", None)

@@ -142,7 +142,10 @@ def _parameters(node: Node) -> dict[str, Any]:
 
 
 def _asked(parameters: AgentParameters, name: str) -> dict[str, Any]:
-    return {"capabilities": list(parameters.capabilities)} if parameters.capabilities else {name: parameters.agent}
+    if not parameters.capabilities:
+        return {name: parameters.agent}
+    choice = None if parameters.choice is None else parameters.choice.model_dump(exclude_defaults=True)
+    return {"capabilities": list(parameters.capabilities)} | ({} if choice is None else {"choose": choice})
 
 
 def _more_parameters(parameters: Parameters) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from handrail_contracts.budgets import Limits
+from handrail_contracts.steps import Choice
 from handrail_contracts.triggers import Timetable
 
 from handrail_graph.suggestions import SuggestionRules
@@ -79,13 +80,14 @@ class TriggerParameters:
 
 @dataclass(frozen=True, slots=True)
 class AgentParameters:
-    """Who is asked: `agent` by name, or, where that is empty, whichever agent has all the `capabilities`."""
+    """Who is asked: `agent` by name, or, where that is empty, one that has all the `capabilities`, by `choice`."""
 
     agent: str
     input: Template
     max_iterations: int | None = None
     suggestion: SuggestionRules | None = None
     capabilities: tuple[str, ...] = ()
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from handrail_contracts.steps import Choice
 from handrail_contracts.triggers import Timetable
 from pydantic import ValidationError
 
@@ -25,7 +26,7 @@ from handrail_graph.graph import (
     TransformParameters,
     TriggerParameters,
 )
-from handrail_graph.problems import TEN_YEARS, Problems, shown
+from handrail_graph.problems import TEN_YEARS, Problems, closest, shown
 from handrail_graph.suggestions import GATE_FIELDS, read_suggestion
 from handrail_graph.templates import compile_condition, compile_template
 from handrail_graph.timetables import TimetableError, check
@@ -37,6 +38,7 @@ TRIGGER_FIELDS = {
 }
 OVERLAP = ("skip", "allow", "queue", "cancel_old")
 MISSED = ("run_once", "run_all", "skip")
+STRATEGIES = ("least_loaded", "round_robin")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 PREVIOUS = "{{previous_output}}"
 
@@ -105,15 +107,17 @@ def agent_field(raw: Mapping[str, Any], standard: str = "agent_id") -> str:
 
 def read_agent(
     raw: Mapping[str, Any], path: str, problems: Problems, *, missing: str, standard: str = "agent_id"
-) -> tuple[str, tuple[str, ...]]:
-    """The agent that is named, or the capabilities that one is chosen by."""
+) -> tuple[str, tuple[str, ...], Choice | None]:
+    """The agent that is named, or the capabilities that one is chosen by, and how."""
     field = agent_field(raw, standard)
     if field == "capabilities":
-        return "", _capabilities(raw, path, problems)
+        return "", _capabilities(raw, path, problems), _choice(raw, path, problems)
+    if raw.get("choose") is not None:
+        problems.add(f"{path}choose", "misplaced", "only an agent that is asked for by capabilities is chosen")
     agent = problems.text(raw, field, path)
     if not agent.strip() and isinstance(raw.get(field, ""), str):
         problems.add(f"{path}{field}", "missing", missing)
-    return agent, ()
+    return agent, (), None
 
 
 def _capabilities(raw: Mapping[str, Any], path: str, problems: Problems) -> tuple[str, ...]:
@@ -126,13 +130,33 @@ def _capabilities(raw: Mapping[str, Any], path: str, problems: Problems) -> tupl
     return tuple(dict.fromkeys(wanted))
 
 
+def _choice(raw: Mapping[str, Any], path: str, problems: Problems) -> Choice | None:
+    """A text alone is the strategy. What is preferred is looked up in the input of each run."""
+    given = raw.get("choose")
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return _strategy(raw, "choose", path, problems, "")
+    said, path = problems.mapping(raw, "choose", path), f"{path}choose."
+    problems.unknown_fields(said, Choice.model_fields, path.removesuffix("."))
+    prefer, passed = problems.text(said, "prefer", path), raw.get("input")
+    if prefer and isinstance(passed, Mapping) and prefer not in passed:
+        hint = closest(prefer, passed) or "; name one of its fields"
+        problems.add(f"{path}prefer", "wrong_value", f"the input has no field {shown(prefer)}{hint}")
+    return _strategy(said, "strategy", path, problems, prefer)
+
+
+def _strategy(raw: Mapping[str, Any], name: str, path: str, problems: Problems, prefer: str) -> Choice:
+    return Choice.model_validate({"strategy": problems.choice(raw, name, path, STRATEGIES), "prefer": prefer})
+
+
 def _agent(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
-    agent, capabilities = read_agent(raw, path, problems, missing="name the agent that runs this step")
+    agent, capabilities, choice = read_agent(raw, path, problems, missing="name the agent that runs this step")
     iterations = problems.number(raw, "max_iterations", path, least=1, most=1000, whole=True)
     template = problems.expression(compile_template, raw.get("input", PREVIOUS), f"{path}input", PREVIOUS)
     suggestion = read_suggestion(raw.get("suggestion"), f"{path}suggestion", problems)
     most = None if iterations is None else int(iterations)
-    return AgentParameters(agent, template, most, suggestion, capabilities)
+    return AgentParameters(agent, template, most, suggestion, capabilities, choice)
 
 
 def _tool(raw: dict[str, Any], path: str, problems: Problems) -> Parameters:
@@ -263,7 +287,8 @@ READERS: Mapping[StepType, Reader] = {
         ("kind", *(field for fields in TRIGGER_FIELDS.values() for field in fields)), read_trigger
     ),
     StepType.AGENT_EXECUTION: Reader(
-        ("agent_id", "agent", "capabilities", "input", "max_iterations", "timeout_seconds", "suggestion"), _agent
+        ("agent_id", "agent", "capabilities", "choose", "input", "max_iterations", "timeout_seconds", "suggestion"),
+        _agent,
     ),
     StepType.API_CALL: Reader(("url", "method", "headers", "body", "expected_status", "timeout_seconds"), _api_call),
     StepType.CONDITION: Reader(("condition",), _condition),

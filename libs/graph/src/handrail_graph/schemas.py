@@ -40,6 +40,14 @@ _CAPABILITIES: Schema = {
     "type": "array", "items": {"type": "string"}, "minItems": 1, "title": "Or whichever agent has these capabilities",
     "format": "capabilities",
 }  # fmt: skip
+_STRATEGY = _choice("Whom of several", "least_loaded", "round_robin")
+_CHOOSE: Schema = {
+    "title": "How one of several is chosen",
+    "anyOf": [
+        _STRATEGY,
+        _object({"strategy": _STRATEGY, "prefer": _text("Field of the input that names a specialty")}),
+    ],
+}
 _CONDITION = _text("Condition", format="expression", examples=["{{input.priority}} == 'high'"], maxLength=4096)
 
 _ACTION: Schema = {
@@ -135,6 +143,7 @@ PARAMETERS: Mapping[StepType, Schema] = {
             "agent_id": _AGENT,
             "agent": _AGENT | {"description": "the same as agent_id"},
             "capabilities": _CAPABILITIES,
+            "choose": _CHOOSE,
             "input": _template("Input", default="{{previous_output}}"),
             "max_iterations": {"type": "integer", "title": "Most iterations", "minimum": 1, "maximum": 1000},
             "timeout_seconds": _TIMEOUT,

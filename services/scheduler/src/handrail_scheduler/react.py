@@ -138,15 +138,12 @@ def _request(node: Node, state: Execution, step: Step, partition: int) -> Outgoi
 def _what(node: Node, state: Execution) -> dict[str, Any]:
     """What is asked of whom."""
     rules = node.parameters.suggestion if isinstance(node.parameters, AgentParameters) else None
-    capabilities = node.parameters.capabilities if isinstance(node.parameters, AgentParameters) else ()
-    if node.id in state.assigned:
-        capabilities = ()
     if rules is None:
-        asked = {"kind": _KINDS[node.type], "agent": _agent(node, state), "capabilities": capabilities}
+        asked = {"kind": _KINDS[node.type], "agent": _agent(node, state), **_chosen_by(node, state)}
         return asked | _leave(node, state) if node.type is StepType.TOOL_CALL else asked
     own = state.suggestions.get(node.id)
     if own is None or own["phase"] != "acts":
-        asked = {"kind": "agent", "agent": _agent(node, state), "capabilities": capabilities}
+        asked = {"kind": "agent", "agent": _agent(node, state), **_chosen_by(node, state)}
         return asked | {"answer_schema": schema_of(rules)}
     action = rules.actions[own["asked"]]
     return {
@@ -154,6 +151,13 @@ def _what(node: Node, state: Execution) -> dict[str, Any]:
         "agent": own["asked"],
         "action": Action(type=action.type, url=action.url, tool=action.tool),
     }
+
+
+def _chosen_by(node: Node, state: Execution) -> dict[str, Any]:
+    """Nothing for a step that names its agent, or that somebody was given by name."""
+    if not isinstance(node.parameters, AgentParameters) or node.id in state.assigned:
+        return {}
+    return {"capabilities": node.parameters.capabilities, "choice": node.parameters.choice}
 
 
 def _leave(node: Node, state: Execution) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from handrail_graph.terms import read_terms
 DOCUMENT_FIELDS = ("name", "description", "steps", "entry_step", "timeout_seconds", *SHOWN)
 COMMON_FIELDS = ("id", "type", "name", "retry", "timeout_seconds")
 FIELDS = {
-    "agent": (*COMMON_FIELDS, "agent_id", "agent", "capabilities", "input", "next", *TERMS),
+    "agent": (*COMMON_FIELDS, "agent_id", "agent", "capabilities", "choose", "input", "next", *TERMS),
     "parallel": (*COMMON_FIELDS, "agents", "input", "next"),
     "conditional": (*COMMON_FIELDS, "condition", "then", "else"),
     "tool": (*COMMON_FIELDS, "tool", "input", "next", *TERMS),
@@ -130,8 +130,8 @@ class _Reader:
 
     def _agent(self, raw: Mapping[str, Any], step_id: str, path: str) -> Draft:
         missing = "name the agent that runs this step"
-        agent, capabilities = read_agent(raw, f"{path}.", self._problems, missing=missing)
-        parameters = AgentParameters(agent, self._input(raw, step_id, path), capabilities=capabilities)
+        agent, capabilities, choice = read_agent(raw, f"{path}.", self._problems, missing=missing)
+        parameters = AgentParameters(agent, self._input(raw, step_id, path), capabilities=capabilities, choice=choice)
         node = Node(
             step_id, StepType.AGENT_EXECUTION, parameters=parameters, next=self._targets(raw, "next", path),
             task=read_terms(raw, f"{path}.", self._problems), **self._common(raw, step_id, path),

@@ -21,6 +21,7 @@ TASK_FIELDS = (
     "agent_id",
     "agent",
     "capabilities",
+    "choose",
     "name",
     "description",
     "depends_on",
@@ -83,7 +84,7 @@ def compile_document(document: Mapping[str, Any], known_agents: Container[str] |
 def _task(
     raw: Mapping[str, Any], task_id: str, path: str, following: tuple[str, ...], problems: Problems, saved: bool
 ) -> Draft:
-    agent, capabilities = read_agent(raw, f"{path}.", problems, missing="name the agent that does this task")
+    agent, capabilities, choice = read_agent(raw, f"{path}.", problems, missing="name the agent that does this task")
     name = problems.text(raw, "name", f"{path}.", default=task_id)
     told = {
         "name": name,
@@ -97,7 +98,7 @@ def _task(
         id=task_id,
         type=StepType.AGENT_EXECUTION,
         name=name,
-        parameters=AgentParameters(agent, template, suggestion=suggestion, capabilities=capabilities),
+        parameters=AgentParameters(agent, template, suggestion=suggestion, capabilities=capabilities, choice=choice),
         next=following,
         retry=read_retry(raw, f"{path}.", problems),
         timeout_seconds=problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS),

@@ -13,7 +13,7 @@ from handrail_graph.templates import compile_template
 from handrail_graph.terms import FIELDS, read_terms
 
 DOCUMENT_FIELDS = ("name", "description", "tasks", "timeout_seconds", *SHOWN)
-TASK_FIELDS = ("agent", "capabilities", "input", "name", "retry", "timeout_seconds", *FIELDS)
+TASK_FIELDS = ("agent", "capabilities", "choose", "input", "name", "retry", "timeout_seconds", *FIELDS)
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -46,13 +46,13 @@ def _task(raw: Any, index: int, count: int, problems: Problems) -> Draft | None:
         return None
     problems.unknown_fields(raw, TASK_FIELDS, path)
     missing = "name the agent that runs this task"
-    agent, capabilities = read_agent(raw, f"{path}.", problems, missing=missing, standard="agent")
+    agent, capabilities, choice = read_agent(raw, f"{path}.", problems, missing=missing, standard="agent")
     template = problems.expression(compile_template, raw.get("input", PREVIOUS), f"{path}.input", PREVIOUS)
     node = Node(
         id=f"step_{index + 1}",
         type=StepType.AGENT_EXECUTION,
         name=problems.text(raw, "name", f"{path}.", default=agent or f"step_{index + 1}"),
-        parameters=AgentParameters(agent, template, capabilities=capabilities),
+        parameters=AgentParameters(agent, template, capabilities=capabilities, choice=choice),
         next=(f"step_{index + 2}",) if index + 1 < count else (),
         retry=read_retry(raw, f"{path}.", problems),
         timeout_seconds=problems.number(raw, "timeout_seconds", f"{path}.", least=0.001, most=TEN_YEARS),
