@@ -65,7 +65,7 @@ class Report:
         yield f"answers         {len(self.answered)} in {self.seconds:.1f} s: {len(self.answered) / self.seconds:.1f} a second"
         if took := sorted(self.took):
             yield f"time to answer  p50 {percentile(took, 0.5):.2f} s, p95 {percentile(took, 0.95):.2f} s"
-        yield f"answered by     {_shares(found['tier'] or 'a person' for found in self.answered)}"
+        yield f"answered by     {_shares(found['tier'] for found in self.answered)}"
         yield f"escalated       {sum(found['escalated'] for found in self.answered)}"
         for tier, agents in self.teams.items():
             done = Counter(work.agent for work in self.work if work.tier == tier)
@@ -151,7 +151,10 @@ async def load(
 
 
 def teams_of(status: Json) -> dict[str, list[str]]:
-    return {tier["name"]: list(tier["members"]) for tier in status["tiers"]}
+    teams: dict[str, list[str]] = {}
+    for agent in status["agents"]:
+        teams.setdefault(agent["tier"], []).append(agent["id"])
+    return teams
 
 
 async def work_of(handrail: Handrail, inquiry_ids: Iterable[str]) -> list[Work]:

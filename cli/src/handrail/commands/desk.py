@@ -57,7 +57,7 @@ def ask(
             typer.echo(f"inquiry {found['id']} is {found['status']}; it goes on, see `handrail desk escalations`.")
             return
         typer.echo(found["response"])
-        typer.echo(f"\nby {found['reviewer'] or found['agent']}, tier {found['tier'] or 'person'}", err=True)
+        typer.echo(f"\nby {found['reviewer'] or found['agent']}, {found['tier']}", err=True)
 
     _run(asked())
 
@@ -80,8 +80,8 @@ def escalations(
     async def listed() -> None:
         async with _desk(name, _connection(data_dir, url, org, project, user)) as desk:
             async for found in desk.escalations(status):
-                whose = found.get("assignee") or "anybody"
-                typer.echo(f"{found['id']}  {found.get('priority', ''):7} {whose:16} {found['message']}")
+                whose = found["assignee"] or "anybody"
+                typer.echo(f"{found['id']}  {found['priority']:7} {whose:16} {found['message']}")
 
     _run(listed())
 

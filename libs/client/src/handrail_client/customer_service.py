@@ -13,7 +13,7 @@ from uuid import uuid4
 from handrail_client.client import Handrail
 from handrail_client.desk import Desk, Priority
 from handrail_client.errors import ExecutionFailed, UnknownKey
-from handrail_client.models import Inquiry, Json
+from handrail_client.models import DeskSettings, Inquiry, Json
 
 TIERS = ("Frontline", "Specialist", "Expert")
 AGENTS = (3, 2, 1)
@@ -35,9 +35,9 @@ class _Client:
 class CustomerServiceDesk:
     """Use it with `async with`, or `aclose` it. Nothing is asked of the platform before the first request.
 
-    Without `tiers`, `agents_per_tier` and settings it takes the desk as it is; otherwise it changes the desk to what they say, if
-    it is another. `settings` are those of `PUT /desk`, such as `strategy` and `sla`; `connection` is what `Handrail` takes. The
-    caller needs `administer` where something has to be set up, and `decide` to answer.
+    The desk becomes what `tiers`, `agents_per_tier` and `settings` say, if it isn't that already; what they don't say stays.
+    `settings` are those of `PUT /desk`, such as `strategy` and `sla`; `connection` is what `Handrail` takes. Its caller needs
+    `administer` where something has to be set up, and `decide` to answer.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class CustomerServiceDesk:
         """Its answer: `response`, `agent`, `tier`, `escalated`, `reviewer`, `confidence`, `status`, `id` and more.
 
         What has no answer after `timeout` seconds comes back all the same, without `response`: `status` is `waiting` where a
-        person is asked, and `open` otherwise; it goes on, see `find`. `ExecutionFailed` if it can't be answered any more.
+        person is asked, and `open` otherwise; it goes on: `find` has it later. `ExecutionFailed` if none will come.
         """
         await self._prepare()
         until = asyncio.get_running_loop().time() + timeout
@@ -167,7 +167,7 @@ class CustomerServiceDesk:
     async def _configure(self, wanted: Json) -> None:
         found = (await self._desk.get()).model_dump(mode="json")
         if any(not _holds(found.get(name), value) for name, value in wanted.items()):
-            await self._desk.configure(wanted)
+            await self._desk.configure({name: found[name] for name in DeskSettings.model_fields} | wanted)
 
     async def _let_in(self, api_key: str, client_id: str, permissions: Sequence[str], *, key: str) -> None:
         made = await self._handrail.keys.make(client_id, permissions=permissions, key=key)
@@ -200,7 +200,7 @@ async def _answered(desk: Desk, found: Inquiry, until: float) -> Json:
         pause = min(LAST_LOOK, pause * 1.5)
         found = await desk.find(found.id)
     if found.status == FAILED:
-        raise ExecutionFailed(found.id, FAILED, None, "it has no answer and will get none")
+        raise ExecutionFailed(found.id, FAILED, None, found.error or "it will get no answer")
     return found.model_dump()
 
 

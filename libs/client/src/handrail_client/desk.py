@@ -5,15 +5,16 @@ from typing import Any, Literal
 
 from handrail_client import calls
 from handrail_client.models import (
-    Approval,
     DeskConfiguration,
     DeskStats,
+    Escalation,
     Inquiry,
     IssuedKey,
     Json,
     Nothing,
     Reviewer,
 )
+from handrail_client.people import counted
 from handrail_client.transport import Transport, given
 
 Priority = Literal["low", "medium", "high", "urgent"]
@@ -46,7 +47,10 @@ class Desk:
         wait_seconds: float | None = None,
         key: str | None = None,
     ) -> Inquiry:
-        """As it is once it has ended, or `wait_seconds` (at most 60) are over. `escalate`: to a person at once."""
+        """As it is once it is answered or waits for a person, or after `wait_seconds`, 60 at most.
+
+        `escalate`: to a person at once.
+        """
         body = {
             "customer_id": customer_id,
             "inquiry": inquiry,
@@ -73,21 +77,21 @@ class Desk:
         """The customer's inquiries, the latest first."""
         return self._transport.pages(calls.CUSTOMER, {"customer_id": customer_id}, query=self._query)
 
-    def escalations(self, *, status: str | None = "pending") -> AsyncIterator[Approval]:
+    def escalations(self, *, status: str | None = "pending") -> AsyncIterator[Escalation]:
         """The most urgent first."""
         return self._transport.pages(calls.ESCALATIONS, query={**self._query, **given(status=status)})
 
-    async def answer(self, escalation_id: str, response: str, *, key: str | None = None) -> Approval:
+    async def answer(self, escalation_id: str, response: str, *, key: str | None = None) -> Escalation:
         """`AlreadyDecided` if another was first, `Forbidden` if it is somebody else's to answer."""
         ids, body = {"approval_id": escalation_id}, {"response": response}
-        return await self._transport.ask(calls.ANSWER, ids, body, key=key, query=self._query)
+        return await counted(self._transport, calls.ANSWER, ids, body, key, self._query)
 
     async def add_reviewer(
         self, reviewer_id: str, *, name: str = "", email: str = "", specialties: Iterable[str] = (), **more: Any
     ) -> Reviewer:
-        """A person whom escalations go to; anew if there is one with that id."""
+        """A person whom escalations of all desks go to; anew if there is one with that id."""
         body = {"name": name, "email": email, "specialties": sorted(specialties), **more}
-        return await self._transport.ask(calls.REVIEWER, {"reviewer_id": reviewer_id}, body, query=self._query)
+        return await self._transport.ask(calls.REVIEWER, {"reviewer_id": reviewer_id}, body)
 
     async def stats(self) -> DeskStats:
         return await self._transport.ask(calls.DESK_STATS, query=self._query)
