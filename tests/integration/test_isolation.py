@@ -78,6 +78,10 @@ BODIES: dict[str, Any] = {
     "POST /approvals/{approval_id}/delegate": {"to": "eve"},
     "POST /approvals/decisions": {"decisions": [{"id": "APPROVAL", "decision": "approved"}]},
     "PUT /reviewers/{reviewer_id}": {"name": "theirs"},
+    "PUT /desk": {"tiers": [{"name": "Only"}], "classifier": False},
+    "POST /desk/inquiries": {"customer_id": "c1", "inquiry": "?"},
+    "POST /desk/escalations/{approval_id}": {"response": "!"},
+    "PUT /desk/reviewers/{reviewer_id}": {"name": "theirs"},
     "POST /suggestions/{suggestion_id}/comments": {"text": "?"},
     "POST /suggestions": {"task_id": "TASK", "action": "reply", "confidence": 0.5},
     "POST /tasks": {"id": "t1", "workflow_id": "WORKFLOW", "name": "theirs", "agent_id": "AGENT"},
@@ -119,6 +123,7 @@ ANSWERS: dict[str, set[int]] = {
     "PUT /budgets/{scope}/{name}": {200},  # a budget of the caller's own: its id is made of the tenant
     "DELETE /budgets/{scope}/{name}": {204},  # the one that was just set
     "PUT /reviewers/{reviewer_id}": {200},  # of their own
+    "PUT /desk/reviewers/{reviewer_id}": {200},
 }
 """Routes with an id that do not simply refuse another tenant's."""
 
@@ -245,11 +250,13 @@ async def first(gateway: World) -> Tenant:
         key = await made("POST", "/keys", {"name": MARK, "roles": ["viewer"], "signs": True})
         await made("PUT", f"/budgets/workflow/{workflow}", BUDGET)
         execution = (await made("POST", f"/workflows/{workflow}/execute", {"input": MARK}))["execution_id"]
+        asked = {"customer_id": "customer-of-the-first", "inquiry": MARK}
+        inquiry = await made("POST", "/desk/inquiries", asked)
         ids = {
             "workflow_id": workflow, "workflow": workflow, "execution_id": execution, "execution": execution, "id": execution,
             "approval_id": (approval := str(uuid4())), "approval": approval, "suggestion_id": str(uuid4()), "agents": agent,
             "task_id": (task := str(uuid4())), "task": task, "agent": agent, "mcps": server,
-            "reviewer_id": f"reviewer-{run}-of-the-first",
+            "reviewer_id": f"reviewer-{run}-of-the-first", "inquiry_id": inquiry["id"], "customer_id": "customer-of-the-first",
             "scope": "workflow", "budgets": workflow, "schedule_id": schedule["id"], "key_id": key["id"], "step_id": "agent",
             "node_id": "agent", "version": "1", "signal": "go", "template_id": "customer-support",
         }  # fmt: skip

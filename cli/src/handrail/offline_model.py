@@ -22,7 +22,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from handrail import offline_support, offline_workflows
+from handrail import offline_desk, offline_support, offline_workflows
 
 CHUNK_WORDS = 2
 
@@ -96,7 +96,8 @@ def by_rule(call: Call) -> Reply:
             return Reply(tool_calls=[ScriptedCall(name=tool["name"], arguments=filled(tool["parameters"], told))])
     if forms:
         form = forms[0]["parameters"]
-        answer = offline_support.filled(form, value_of(whole)) or filled(form, told)
+        given = value_of(whole)
+        answer = offline_support.filled(form, given) or offline_desk.filled(form, given) or filled(form, told)
         return Reply(tool_calls=[ScriptedCall(name=forms[0]["name"], arguments=answer)])
     if results:
         return Reply(text=f"The tools say: {'; '.join(results)}"[:2000])

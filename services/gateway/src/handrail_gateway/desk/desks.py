@@ -25,7 +25,7 @@ async def configure(gateway: Gateway, caller: Caller, name: str, desk: DeskReque
     new = {agent: request for agent, request in agents.items() if agent not in same}
     if new:
         await registry.register(gateway, caller, new)
-    await definitions.check(gateway, caller, document, agents)
+    await definitions.check(gateway, caller, document)
     workflow_id = scoped(caller, document["id"])
     current = await _newest(gateway, caller, workflow_id)
     if current is None:
@@ -69,12 +69,16 @@ async def _newest(gateway: Gateway, caller: Caller, workflow_id: str) -> Row | N
         return None
 
 
-async def find(gateway: Gateway, caller: Caller, name: str) -> tuple[Row, DeskRequest]:
-    """The desk's workflow and how it is. The one that everybody has at first is made when it is first needed."""
+async def find(gateway: Gateway, caller: Caller, name: str) -> tuple[Row | None, DeskRequest]:
+    """The desk's workflow and how it is; what nobody has configured is as every desk at first, and has no workflow yet."""
     row = await _newest(gateway, caller, scoped(caller, f"desk-{name}"))
-    if row is None:
-        row = await configure(gateway, caller, name, DeskRequest())
-    return row, desk_of(row)
+    return row, DeskRequest() if row is None else desk_of(row)
+
+
+async def made(gateway: Gateway, caller: Caller, name: str) -> tuple[Row, DeskRequest]:
+    """The same, made if it was not yet."""
+    row, desk = await find(gateway, caller, name)
+    return row or await configure(gateway, caller, name, desk), desk
 
 
 def desk_of(row: Row) -> DeskRequest:
@@ -83,7 +87,7 @@ def desk_of(row: Row) -> DeskRequest:
     return DeskRequest.model_validate({field: said[field] for field in DeskRequest.model_fields if field in said})
 
 
-def shown(row: Row, desk: DeskRequest, name: str, caller: Caller) -> dict[str, Any]:
+def shown(row: Row | None, desk: DeskRequest, name: str, caller: Caller) -> dict[str, Any]:
     prefix = prefix_of(name, caller.organization_id, caller.project_id)
     agents = agents_of(desk, prefix, name)
     listed = [
@@ -93,6 +97,10 @@ def shown(row: Row, desk: DeskRequest, name: str, caller: Caller) -> dict[str, A
         for place in range(1, tier.agents + 1)
     ]  # fmt: skip
     return {
-        **desk.model_dump(mode="json"), "name": name, "workflow_id": f"desk-{name}", "version": row["version"], "agents": listed,
-        "updated_at": row["updated_at"] if "updated_at" in row else row["created_at"],
-    }  # fmt: skip
+        **desk.model_dump(mode="json"),
+        "name": name,
+        "workflow_id": f"desk-{name}",
+        "version": 0 if row is None else row["version"],
+        "agents": listed,
+        "updated_at": None if row is None else row.get("updated_at", row.get("created_at")),
+    }

@@ -34,7 +34,7 @@ async def ask(gateway: Gateway, caller: Caller, name: str, body: InquiryRequest,
     """The inquiry as it is after `wait_seconds`, or once it is answered or waits for a person."""
     if PRIORITIES[body.priority] > 0:
         require(caller, Permission.PRIORITY, f"Priority {body.priority}")
-    row, desk = await desks.find(gateway, caller, name)
+    row, desk = await desks.made(gateway, caller, name)
     request = ExecuteRequest(
         trigger={"type": "desk"},
         session_id=body.session_id or body.customer_id,

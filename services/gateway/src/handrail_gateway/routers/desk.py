@@ -166,7 +166,7 @@ async def remove_desk_reviewer(
 async def desk_stats(gateway: GatewayDep, caller: CallerDep, name: Name = "default") -> Answer:
     """Counts of all inquiries, and by agent what it has and has answered."""
     row, desk = await desks.find(gateway, caller, name)
-    whose = (caller.organization_id, caller.project_id, row["workflow_id"])
+    whose = (caller.organization_id, caller.project_id, scoped(caller, f"desk-{name}"))
     counts = await gateway.database.row("desk_counts", *whose, utc(gateway.now()), desk.sla.resolution_seconds)
     loads = {each["agent"]: each for each in await gateway.database.fetch("desk_loads", *whose)}
     agents = [

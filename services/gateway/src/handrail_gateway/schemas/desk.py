@@ -83,9 +83,9 @@ class DeskAgent(BaseModel):
 class Desk(DeskRequest):
     name: str
     workflow_id: str
-    version: int
+    version: int = Field(description="0: it is as every desk at first, and made with its first inquiry")
     agents: list[DeskAgent]
-    updated_at: datetime
+    updated_at: datetime | None
 
 
 class InquiryRequest(Request):
