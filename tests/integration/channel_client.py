@@ -9,6 +9,7 @@ import orjson
 from handrail_gateway.schemas.channels import (
     AgentUpdate,
     ApprovalUpdate,
+    DeskUpdate,
     SuggestionCreated,
     TaskUpdate,
     WorkflowUpdate,
@@ -23,6 +24,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "agent_status": AgentUpdate,
     "suggestion_created": SuggestionCreated,
     "approval_update": ApprovalUpdate,
+    "desk_update": DeskUpdate,
 }
 Json = dict[str, Any]
 

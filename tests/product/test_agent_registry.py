@@ -208,6 +208,32 @@ async def test_capabilities_choose_an_agent_and_another_one_when_it_fails(api: A
     assert seen.json()["tasks"] == [{"agent": second, "status": "completed"}]
 
 
+@pytest.mark.parametrize("strategy", ["least_loaded", "round_robin"])
+async def test_equals_share_the_work_and_who_knows_the_topic_is_preferred(
+    api: Api, agents: Agents, strategy: str
+) -> None:
+    """All are asked while none has answered: then what is chosen is what is under way."""
+    able, knows = f"desk-{strategy}", f"taxes-{strategy}"
+    names = [await register(api, agents, f"{strategy}-{n}", able, *([knows] * (n == 2))) for n in range(3)]
+    for name in names:
+        await api.run(does(name))
+    agents.asked.clear()
+    release = [agents.hold(name) for name in names]
+    parameters = {"capabilities": [able], "choose": {"strategy": strategy, "prefer": "topic"}, "input": "{{input}}"}
+    workflow_id = await api.workflow(step("do", "agent_execution", parameters=parameters))
+    plain = [await api.start(workflow_id, {"topic": "sailing"}) for _ in range(10)]
+    async with asyncio.timeout(30):
+        while len(agents.asked) < 10:
+            await asyncio.sleep(0.02)
+    assert sorted(agents.asked.count(name) for name in names) == [3, 3, 4]
+    for each in release:
+        each.set()
+    special = [await api.start(workflow_id, {"topic": [knows]}) for _ in range(3)]
+    ended = [await api.ended(execution_id) for execution_id in (*plain, *special)]
+    assert {each["status"] for each in ended} == {"completed"}
+    assert {each["steps"][0]["agent"] for each in ended[10:]} == {names[2]}
+
+
 async def test_an_agent_with_an_open_breaker_is_not_chosen(api: Api, agents: Agents) -> None:
     name = await register(api, agents, "a-broken", "translate", breaker={"failures": 1, "pause_seconds": 60})
     await register(api, agents, "b-sound", "translate")

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 from handrail.demo.seed import PERSON, seed
 from handrail.tokens import mint
+from integration.channel_client import listening
 
 from product.conftest import Api, agent, statuses
 
@@ -53,7 +54,14 @@ async def test_the_walk_through_the_seeded_data(api: Api) -> None:
         assert await asyncio.to_thread(seeded, api) == counts
         assert await _everything(eve) == before, "a second time changes nothing"
         _check_seeded(before)
-        await _check_walk(eve)
+        url = str(api.client.base_url).removesuffix("/api/v1/")
+        async with listening(url, {"Authorization": eve.client.headers["authorization"]}) as listener:
+            await listener.subscribe("workflows")
+            await _check_walk(eve)
+            told = await listener.until(lambda m: m["type"] == "task_update" and m["data"]["id"] == "task-001")
+            assert (told["data"]["status"], told["data"]["progress"]) == ("completed", 100)
+            updated = await listener.until(lambda m: m["type"] == "workflow_update" and m["data"]["id"] == "wf-001-csa")
+            assert {"id", "status", "progress", "agents"} == updated["data"].keys()
 
 
 async def _everything(eve: Api) -> Json:

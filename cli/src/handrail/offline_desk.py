@@ -59,7 +59,8 @@ def filled(schema: Mapping[str, Any], told: Any) -> Json | None:
 
 def answer(given: Mapping[str, Any]) -> Json:
     text = str(given.get("inquiry") or "").lower()
-    topic = str(given.get("topic") or "") or topic_of(given)
+    topic = str(given.get("topic") or "general")
+    topic = topic_of(given) if topic == "general" else topic
     words, confidence, why = judged(text, topic, level_of(given))
     person = next((reason for reason, marks in FOR_PEOPLE.items() if found(text, marks)), "")
     if person:
@@ -87,7 +88,11 @@ def judged(text: str, topic: str, level: int) -> tuple[str, float, str]:
 
 
 def level_of(given: Mapping[str, Any]) -> int:
-    """0 for the first tier. By `tier`: a usual name, or an index from 0; with other names as many have answered `earlier`."""
+    """0 for the first tier, 2 for the last. By `tier_number` of `tiers`, from 1; else by `tier`: a usual name, or an index
+    from 0; else as many have answered `earlier`."""
+    number, count = given.get("tier_number"), given.get("tiers")
+    if isinstance(number, int) and isinstance(count, int):
+        return 0 if number <= 1 else 1 if number < count else 2
     tier, earlier = given.get("tier"), answers(given, "earlier")
     if isinstance(tier, int) and tier >= 0:
         return tier

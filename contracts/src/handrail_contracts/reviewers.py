@@ -20,7 +20,7 @@ Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")]
 
 
 class WorkingHours(Model):
-    """`days` are 1 (Monday) to 7; from `start` to before `end`, on the clock of `timezone`."""
+    """`days` are 1 (Monday) to 7; from `start` to before `end` on `timezone`'s clock: the next day's, if `end` is not later."""
 
     timezone: str = Field("UTC", max_length=100)
     days: tuple[Annotated[int, Field(ge=1, le=7)], ...] = (1, 2, 3, 4, 5)

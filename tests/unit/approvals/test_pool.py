@@ -33,12 +33,20 @@ MONDAY = datetime(2026, 11, 23, 12, tzinfo=UTC)
 class Desk(Gatekeeper):
     """Gates and their pool on one partition, hearing each other."""
 
+    heard: int = 0
+    hears: bool = False
+
     def settle(self) -> list[str]:
-        told, heard = super().settle(), getattr(self, "heard", 0)
-        for message in self.said[heard:]:
-            self.heard = heard = heard + 1
+        told = super().settle()
+        if self.hears:
+            return told
+        self.hears = True
+        while self.heard < len(self.said):
+            message = self.said[self.heard]
+            self.heard += 1
             if isinstance(message, ReviewAsked | ReviewAssigned | ReviewReleased):
                 told += self.put(topics.REVIEWS, message)
+        self.hears = False
         return told
 
     def define(self, name: str, removed: bool = False, **fields: Any) -> list[str]:
@@ -47,9 +55,12 @@ class Desk(Gatekeeper):
         return self.put(topics.REVIEWER_DEFINED, message)
 
     def ask(self, gate: str, **fields: Any) -> str | None:
-        whose = {"requester_id": f"run {gate}", "requester_workflow_id": "w", "approval_id": gate, "ask": 1}
-        self.put(topics.REVIEWS, ReviewAsked(**of_pool(**whose, **fields)))
+        self.ask_quietly(gate, **fields)
         return self.chosen(gate)
+
+    def ask_quietly(self, gate: str, **fields: Any) -> list[str]:
+        whose = {"requester_id": f"run {gate}", "requester_workflow_id": "w", "approval_id": gate, "ask": 1}
+        return self.put(topics.REVIEWS, ReviewAsked(**of_pool(**whose, **fields)))
 
     def release(self, gate: str) -> None:
         self.put(topics.REVIEWS, ReviewReleased(**of_pool(approval_id=gate, ask=1)))
@@ -197,3 +208,38 @@ def test_escalation_by_specialty_asks_the_pool_anew() -> None:
 @pytest.mark.parametrize("name", ["Mars/Olympus", "../etc", ""])
 def test_a_time_zone_that_nobody_knows_stops_nothing(name: str) -> None:
     assert isinstance(on_duty(Reviewer(reviewer_id="x", hours=WorkingHours(timezone=name)), BEGAN), bool)
+
+
+def test_what_was_claimed_and_given_back_gets_another_reviewer() -> None:
+    story = Reviewed()
+    direct(story, "amy", "delegate", "cy")
+    assert pool_of(story).given == {}
+    direct(story, "cy", "release")
+    assert story.chosen(GATE) == "bob"
+
+
+def test_another_tenants_pool_assigns_nobody() -> None:
+    story = Desk()
+    request = common(user_id="ann", step_id="review", message="ok?", rules={"assign": True})
+    story.command(topics.APPROVAL_REQUESTED, ApprovalRequested(**request))
+    forged = common(organization_id="other", ask=1, reviewer_id="mallory")
+    assert story.put(topics.REVIEWS, ReviewAssigned(**forged)) == []
+
+
+def test_who_works_over_midnight_is_on_duty_on_both_sides_of_it() -> None:
+    night = Reviewer(reviewer_id="amy", hours=WorkingHours(days=(5,), start="22:00", end="06:00"))
+    friday = MONDAY - timedelta(days=3)
+    hours = [friday.replace(hour=h) for h in (5, 21, 22, 23)] + [friday.replace(hour=5) + timedelta(days=1)]
+    assert [on_duty(night, at.timestamp()) for at in hours] == [False, False, True, True, True]
+    assert next_change(night, friday.timestamp()) == friday.replace(hour=22).timestamp()
+
+
+def test_thousands_that_wait_are_assigned_in_several_records() -> None:
+    desk = Desk()
+    for number in range(1200):
+        desk.ask_quietly(f"g{number}")
+    assert desk.define("amy", capacity=1100).count("review.given") == 500
+    desk.wait(0)
+    records = [[event["type"] for event in record["value"].get("events", [])] for record in desk.journal]
+    assert [given for types in records if (given := types.count("review.given"))] == [500, 500, 100]
+    assert (len(pool_of(desk).given), len(pool_of(desk).waits)) == (1100, 100)

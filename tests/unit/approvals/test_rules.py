@@ -8,7 +8,7 @@ from handrail_contracts.approvals import ApprovalDecided, ApprovalDirected, Appr
 from handrail_contracts.envelope import utc
 from handrail_contracts.gates import digest_of
 from handrail_contracts.notifications import NotificationDelivered, NotificationRequested
-from unit.approvals.test_gates import common, opened, submit
+from unit.approvals.test_gates import GATE, common, opened, submit
 from unit.stories import BEGAN, Gatekeeper
 
 TRIO = ("ann2", "bob", "cy")
@@ -217,3 +217,72 @@ def test_whose_vote_came_before_somebody_was_assigned_does_not_decide_for_them()
     story.define("judge", specialties=["law"])
     submit(story, "judge", "rejected")
     assert outcome(story) == ["rejected"]
+
+
+def test_whose_starter_has_no_name_is_decided_by_anybody_in_spite_of_four_eyes() -> None:
+    story = Gatekeeper()
+    request = ApprovalRequested(**common(step_id="review", message="ok?", rules={"four_eyes": True}))
+    story.command(topics.APPROVAL_REQUESTED, request)
+    assert submit(story, "bob", origin={"via": "api"}) == ENDED
+
+
+def test_nobody_votes_twice_through_a_key_of_their_own_nor_as_a_substitute() -> None:
+    story = ruled((), require=2)
+    submit(story, "bob")
+    submit(story, "key:k1", origin={"person": "bob"})
+    assert refusal(story) == "bob has decided before, under another name"
+    other = ruled(require=2)
+    submit(other, "bob", on_behalf_of="ann2")
+    submit(other, "bob")
+    assert refusal(other) == "bob has decided before, under another name"
+    assert submit(other, "cy") == ENDED
+
+
+def test_what_two_of_anybody_decide_is_not_passed_on_to_one() -> None:
+    story = ruled((), require=2)
+    direct(story, "bob", "delegate", "dan")
+    assert "nobody can have it alone" in refusal(story)
+
+
+def test_whoever_has_it_alone_may_pass_it_to_another_approver() -> None:
+    story = ruled()
+    direct(story, "bob", "claim")
+    assert direct(story, "bob", "delegate", "cy") == ["approval.handed"]
+    assert story.events[-1]["approvers"] == list(TRIO)
+    submit(story, "bob")
+    assert refusal(story) == "cy is to decide, not bob"
+    direct(story, "cy", "release")
+    assert submit(story, "bob") == ENDED
+
+
+def test_where_an_escalation_asks_fewer_than_it_takes_all_of_them_decide() -> None:
+    story = ruled(require=2, escalation=[{"after_seconds": 60, "approvers": ["chief"]}])
+    story.wait(60)
+    assert submit(story, "chief") == ENDED
+    assert outcome(story) == ["approved"]
+
+
+def test_what_was_reminded_of_before_a_restart_is_not_said_again() -> None:
+    story = ruled(("bob",), remind_after_seconds=[60, 120], notify=True)
+    story.wait(60)
+    [packed] = story.machine.states.values()
+    story.machine.restore_state(packed if isinstance(packed, bytes) else packed.pack())
+    assert (story.wait(1), story.wait(59)) == ([], ["approval.reminded"])
+
+
+def test_giving_back_again_and_again_takes_no_more_room() -> None:
+    from unit.approvals.test_pool import Reviewed
+
+    story = Reviewed()
+    direct(story, "amy", "release")
+    direct(story, "bob", "release")
+    for _ in range(30):
+        direct(story, "cy", "claim")
+        direct(story, "cy", "release")
+    [gate] = [s for s in map(story.machine.core.unpack, packs(story)) if hasattr(s, "gates")]
+    assert gate.gates[GATE].passed == ["amy", "bob", "cy"]
+    assert len(gate.gates[GATE].requests) == 20
+
+
+def packs(story: Gatekeeper) -> list[bytes]:
+    return [state if isinstance(state, bytes) else state.pack() for state in story.machine.states.values()]

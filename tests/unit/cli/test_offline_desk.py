@@ -100,9 +100,15 @@ def test_what_is_for_people_is_escalated_by_every_tier_with_a_reason(inquiry: st
         ({"tier": "Engineering", "earlier": [{"reason": "a"}]}, 0.65),
         ({"tier": "Engineering", "earlier": [None, {"reason": "a"}, {"reason": "b"}]}, 0.85),
         ({"tier": None, "earlier": None}, 0.4),
+        ({"tier": "Expert", "tier_number": 1, "tiers": 1}, 0.4),
+        ({"tier": "Support", "tier_number": 1, "tiers": 2}, 0.4),
+        ({"tier": "Engineering", "tier_number": 2, "tiers": 2}, 0.85),
+        ({"tier": "Technical", "tier_number": 3, "tiers": 5}, 0.65),
     ],
 )
-def test_the_tier_is_told_by_its_name_its_index_or_who_answered_before(told: Json, confidence: float) -> None:
+def test_the_tier_is_told_by_its_number_its_name_its_index_or_who_answered_before(
+    told: Json, confidence: float
+) -> None:
     assert answered("Our integration is broken", **told)["confidence"] == confidence
 
 
@@ -123,6 +129,7 @@ def test_what_the_customer_wrote_before_is_remembered_by_topic() -> None:
     again = answered("As I wrote before, nobody answers", history=history[:1])
     assert "about billing before" in again["response"]
     assert "your billing question" in again["response"]
+    assert answered("As I wrote before", history=history[:1], topic="general")["response"] in again["response"]
     assert "before" not in answered("Where is my refund?", history=[])["response"]
 
 
@@ -163,7 +170,7 @@ def test_other_forms_are_not_the_desks() -> None:
 ANYTHING = st.recursive(
     st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
 )
-FIELDS = ("inquiry", "topic", "tier", "history", "earlier")
+FIELDS = ("inquiry", "topic", "tier", "tier_number", "tiers", "history", "earlier")
 
 
 @given(st.one_of(ANYTHING, st.dictionaries(st.sampled_from(FIELDS), ANYTHING)))

@@ -537,7 +537,7 @@ class TestClient:
             ("", "INVALID_MESSAGE"),
             ('{"type": "sing"}', "INVALID_MESSAGE"),
             ('{"type": "subscribe", "chanel": "tasks"}', "INVALID_MESSAGE"),
-            ('{"type": "subscribe", "channel": "desk"}', "UNKNOWN_CHANNEL"),
+            ('{"type": "subscribe", "channel": "nothing"}', "UNKNOWN_CHANNEL"),
             ('{"type": "subscribe", "channel": "execution: x"}', "UNKNOWN_CHANNEL"),
             ('{"type": "subscribe", "channel": "tasks", "after": "4.1"}', "INVALID_POSITION"),
             ('{"type": "subscribe", "channel": "execution:e", "after": "AAAA"}', "INVALID_POSITION"),

@@ -51,6 +51,7 @@ class Results:
     w4: dict[str, float] = field(default_factory=dict)
     w5: dict[str, float] = field(default_factory=dict)
     ws: dict[str, float] = field(default_factory=dict)
+    approvals: dict[str, float] = field(default_factory=dict)
     replay: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import uvloop
 from handrail_runtime.settings import Settings
 
 from handrail.bench import listeners, workloads
+from handrail.bench.approvals import approvals
 from handrail.bench.client import Client
 from handrail.commands.up import fail
 from handrail.embedded import EmbeddedError
@@ -24,7 +25,8 @@ AGENTS = [
     {"agent": "noop", "kind": "python", "config": {"entry_point": "handrail_agent_runner.builtin:noop"}},
     {"agent": workloads.SPEAKER, "kind": "llm", "config": {"model": f"offline:{workloads.SPEAKER}"}},
 ]
-ALL = "w1,w2,w3,w4,w5,ws,r"
+USER = "bench"
+ALL = "w1,w2,w3,w4,w5,ws,approvals,r"
 TO_REACH = {
     "w1.step_in_two_hops": "<= 1.4",
     "w1.p99_in_p50": "<= 2.5",
@@ -36,6 +38,11 @@ TO_REACH = {
     "w4.others_p50_ms": "within 10 % of alone",
     "ws.event_to_client_p95_ms": "<= 100",
     "ws.lost": "0",
+    "approvals.list_p95_ms": "< 50",
+    "approvals.by_priority_p95_ms": "< 50",
+    "approvals.in_the_middle_p95_ms": "< 50",
+    "approvals.mine_p95_ms": "< 50",
+    "approvals.decision_to_end_p50_ms": "<= 20",
     "replay.scheduler_events_per_s": ">= 20000",
     "replay.read_model_events_per_s": ">= 10000",
 }
@@ -50,7 +57,7 @@ def bench(
 
     W1 ten sequential steps, one workflow at a time. W2 2,000 workflows of five steps at once, then half that load evenly,
     watched through the REST API. W3 a hundred parallel steps and a join. W4 parked executions. W5 models that stream.
-    WS 5,500 clients on WebSockets. R replay.
+    WS 5,500 clients on WebSockets. approvals: 10,000 that wait. R replay.
     Everything runs here: broker, database, five services, client. docs/guides/bench.md tells what each figure means.
 
     Example: handrail bench --only w1,w2 --json
@@ -77,7 +84,7 @@ async def _measure(running: Running, folder: Path, wanted: set[str], parked: int
     results = workloads.Results(machine=workloads.machine_facts())
     scheduler = running.pids["scheduler"]
     assert scheduler is not None
-    token = mint(folder / "auth", user="bench", organization="bench", project="bench", ttl=3600)
+    token = mint(folder / "auth", user=USER, organization="bench", project="bench", ttl=3600)
     headers = {"Authorization": f"Bearer {token}"}
     async with (
         Client(settings) as client,
@@ -104,6 +111,8 @@ async def _measure(running: Running, folder: Path, wanted: set[str], parked: int
             gateway = running.pids["gateway"]
             assert gateway is not None
             results.ws = await listeners.channels(client, running.gateway, token, gateway)
+        if "approvals" in wanted:
+            results.approvals = await approvals(client, api, USER)
         if "r" in wanted:
             results.replay = await workloads.replay(settings)
     return results

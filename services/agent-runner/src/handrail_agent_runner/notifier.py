@@ -5,6 +5,7 @@ Positions are committed up to the contiguous finished watermark, once the outcom
 """
 
 import asyncio
+import re
 import time
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
@@ -39,6 +40,8 @@ PAUSES = (1.0, 2.0, 5.0, 15.0, 45.0)
 AT_ONCE, MOST_OPEN = 16, 500
 COMMIT_SECONDS, POLL_MS, RETRY_SECONDS = 1.0, 200, 1.0
 ADDRESS_LENGTH = 320
+ONE_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[a-z0-9-]+(\.[a-z0-9-]+)*", re.ASCII | re.IGNORECASE)
+"""As HTML has it: tenants write these, and a header would take several of them, or more than that."""
 SUBJECTS = {
     "asked": "Your decision: {title}",
     "reminder": "Still waiting for your decision: {title}",
@@ -141,12 +144,12 @@ class Notifier:
         mark.finish(record.offset)
 
     async def _outcome(self, notice: NotificationRequested) -> NotificationDelivered:
-        reason = ""
+        reason, told_before = "", set[str]()
         for attempt, pause in enumerate((0.0, *PAUSES), 1):
             await asyncio.sleep(pause)
             try:
                 async with self._permits:
-                    told = await (self._call(notice) if notice.callback else self._mail(notice))
+                    told = await (self._call(notice) if notice.callback else self._mail(notice, told_before))
                 return _delivered(
                     notice, "delivered" if told else "skipped", attempt, "" if told else "no address is known"
                 )
@@ -154,6 +157,9 @@ class Notifier:
                 reason = failure.info.message
                 if not failure.info.retryable:
                     return _delivered(notice, "failed", attempt, reason)
+            except Exception as error:  # whatever one notice has in it, the others' position must move on
+                log.exception("notice_failed", notice=notice.event_id)
+                return _delivered(notice, "failed", attempt, repr(error))
         return _delivered(notice, "failed", len(PAUSES) + 1, reason)
 
     async def _call(self, notice: NotificationRequested) -> bool:
@@ -165,28 +171,29 @@ class Notifier:
         await self._calls.send(Call(method="POST", url=notice.callback), body, headers)
         return True
 
-    async def _mail(self, notice: NotificationRequested) -> bool:
-        """Whether anybody could be told. People whose address nobody knows are passed over."""
-        messages = [self._message(notice, person, address) for person, address in self._addresses(notice)]
-        for message in messages:
+    async def _mail(self, notice: NotificationRequested, told: set[str]) -> bool:
+        """Whether anybody could be told; `told` are who has been. People whose address nobody knows are passed over."""
+        people = self._addresses(notice)
+        for person, address in people:
+            if person in told:
+                continue
             try:
-                await send(message, self._settings)
+                await send(self._message(notice, person, address), self._settings)
             except Unanswered as error:
                 log.warning("notice_unanswered", notice=notice.event_id, error=str(error))
-            except ValueError as error:
-                raise AgentFailure("VALIDATION_ERROR", f"that is no address: {error}", retryable=False) from error
-        return bool(messages)
+            told.add(person)
+        return bool(people)
 
     def _addresses(self, notice: NotificationRequested) -> list[tuple[str, str]]:
-        """Of whom it is for, or of their substitutes while they are away; each with the approver who they speak for."""
+        """Of whom it is for, or of their substitutes while they are away; each with their id."""
         found = []
         for person in notice.to:
             reviewer = self._reviewer(notice, person)
             away = next((a for a in reviewer.absences if a.start.timestamp() <= time.time() < a.end.timestamp()), None)
             if away is not None and away.substitute:
                 reviewer = self._reviewer(notice, away.substitute)
-            address = reviewer.email or (reviewer.reviewer_id if "@" in reviewer.reviewer_id else "")
-            if address:
+            address = reviewer.email or reviewer.reviewer_id
+            if ONE_ADDRESS.fullmatch(address):
                 found.append((reviewer.reviewer_id, address))
         return found
 

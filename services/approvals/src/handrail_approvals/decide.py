@@ -77,6 +77,8 @@ def _due(state: Gates, token: str, emit: Emit) -> None:
     if gate is None:
         return
     if kind == REMIND:
+        if int(number) <= gate.reminded:
+            return  # before a restart
         emit(ApprovalReminded(approval_id=gate_id, number=int(number)))
     elif kind == ESCALATE:
         _escalate(gate_id, gate, int(number), emit)
@@ -96,7 +98,7 @@ def _escalate(gate_id: str, gate: Gate, number: int, emit: Emit) -> None:
 
 def _assigned(state: Gates, message: ReviewAssigned, emit: Emit) -> None:
     gate = state.gates.get(message.approval_id)
-    if gate is None or gate.asking != message.ask or gate.assignee:
+    if gate is None or gate.asking != message.ask or gate.assignee or not _same_tenant(gate, message):
         return
     reviewer = message.reviewer_id
     more = {"to": reviewer, "assignee": reviewer, "asks": message.ask, "level": gate.level}
@@ -120,9 +122,9 @@ def _directed(state: Gates, message: ApprovalDirected, emit: Emit, ended: Callab
 
 
 def _after(gate: Gate, message: ApprovalDirected) -> dict[str, Any]:
-    """Who is asked once the wish is fulfilled. What is given back goes to the pool again, if it came from there."""
+    """Who is asked once the wish is fulfilled. What is given back goes to the pool, if it is the pool's to choose."""
     if message.action == "release":
-        again = gate.asks + 1 if gate.asking and wants(gate) is not None else 0
+        again = gate.asks + 1 if wants(gate) is not None else 0
         return {"action": "released", "approvers": gate.approvers, "asks": again, "frees": gate.asking}
     if message.action == "claim":
         return {"action": "claimed", "approvers": gate.approvers, "assignee": message.user_id, "frees": gate.asking}
@@ -160,7 +162,7 @@ def _suggested(state: Gates, message: SuggestionCreated, now: float, emit: Emit)
     elif message.revision == gate.revision + 1:
         emit(
             SuggestionRevised(
-                approval_id=message.suggestion_id, suggestion=_shown(message), digest=_digest(message, gate.rules)
+                approval_id=message.suggestion_id, suggestion=_shown(message), digest=_digest(message, gate.terms)
             )
         )
         if message.comment:
@@ -169,9 +171,13 @@ def _suggested(state: Gates, message: SuggestionCreated, now: float, emit: Emit)
             emit(_commented_again(message, gate))
 
 
-def _digest(message: SuggestionCreated, rules: dict[str, Any]) -> str:
+def _digest(message: SuggestionCreated, rules: GateRules | None) -> str:
     shown = _shown(message).model_dump(mode="json")
-    return digest_of(message.message, message.suggested_data, rules, shown)
+    return digest_of(_asks(message), message.suggested_data, _raw(rules), shown)
+
+
+def _asks(message: SuggestionCreated) -> str:
+    return message.message or f"{message.agent} suggests: {message.action}"
 
 
 def _shown(message: SuggestionCreated) -> Suggested:
@@ -184,12 +190,12 @@ def _opened_for(message: SuggestionCreated, now: float) -> ApprovalOpened:
         step_id=message.step_id,
         **tenant_of(message),
         approvers=message.approvers,
-        message=message.message or f"{message.agent} suggests: {message.action}",
+        message=_asks(message),
         show=message.suggested_data,
         deadline=message.deadline,
         suggestion=_shown(message),
         rules=message.rules,
-        digest=_digest(message, _raw(message.rules)),
+        digest=_digest(message, message.rules),
         opened_at=None if message.rules is None else utc(now),
     )
 
@@ -239,7 +245,7 @@ def _same_tenant(gate: Gate, message: ExecutionMessage) -> bool:
 
 def _submitted(state: Gates, message: ApprovalSubmitted, emit: Emit, ended: Callable[[str], bool]) -> None:
     gate_id, gate = message.approval_id, _gate(state, message.approval_id, message, ended)
-    if gate is None or any(submission == message.event_id for _, submission in gate.votes.values()):
+    if gate is None or any(vote[1] == message.event_id for vote in gate.votes.values()):
         return
     if (refusal := why_not(gate, message)) is not None:
         _refuse(gate, message, refusal, emit)

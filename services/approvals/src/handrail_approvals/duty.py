@@ -29,7 +29,11 @@ def _in_hours(hours: WorkingHours | None, at: datetime) -> bool:
     if hours is None:
         return True
     local = at.astimezone(zone(hours.timezone))
-    return local.isoweekday() in hours.days and hours.start <= local.strftime("%H:%M") < hours.end
+    today, clock = local.isoweekday() in hours.days, local.strftime("%H:%M")
+    if hours.start < hours.end:
+        return today and hours.start <= clock < hours.end
+    yesterday = (local.isoweekday() + 5) % 7 + 1 in hours.days
+    return (today and clock >= hours.start) or (yesterday and clock < hours.end)
 
 
 def next_change(reviewer: Reviewer, now: float) -> float | None:

@@ -16,11 +16,13 @@ from handrail_contracts.approval_events import (
 from handrail_contracts.journal import Record
 
 from handrail_approvals.asking import wants
+from handrail_approvals.rights import speaker
 from handrail_approvals.state import Gate, Gates
 
 UNHEARD_KEPT = 20
 """Comments of the time in which the agent revises: the latest go to it together, in one record."""
 REQUESTS_KEPT = 20
+PASSED_KEPT = 1000
 TITLE_CHARACTERS = 500
 """Of a gate's message, for those who are told of it."""
 
@@ -45,8 +47,14 @@ def evolve(state: Gates, event: Any, record: Record) -> None:
             _handed(state.gates[event.approval_id], event)
         case ApprovalVoted():
             voter = event.on_behalf_of or event.by
-            state.gates[event.approval_id].votes[voter] = [event.decision, event.submission_id]
-        case ApprovalReminded() | ApprovalNotified():
+            state.gates[event.approval_id].votes[voter] = [
+                event.decision,
+                event.submission_id,
+                speaker(event.by, event.origin),
+            ]
+        case ApprovalReminded():
+            state.gates[event.approval_id].reminded = event.number
+        case ApprovalNotified():
             pass
         case _:
             assert_never(event)
@@ -75,8 +83,8 @@ def _gate_of(event: ApprovalOpened) -> Gate:
 
 
 def _handed(gate: Gate, event: ApprovalHanded) -> None:
-    if event.action == "released" and event.frees:
-        gate.passed = [*gate.passed, gate.assignee]
+    if event.action == "released" and event.asks:
+        gate.passed = list(dict.fromkeys((*gate.passed, gate.assignee)))[-PASSED_KEPT:]
     if event.action in ("assigned", "escalated"):  # others decide instead
         gate.level, gate.votes = event.level, {}
     gate.approvers, gate.assignee, gate.asking = event.approvers, event.assignee, event.asks

@@ -32,6 +32,8 @@ from handrail_approvals.duty import next_change, on_duty
 PACKED = b"P"
 """What the bytes of a packed pool begin with."""
 LOOK = "look"
+GIVEN_AT_ONCE = 500
+"""What one record says; the pool looks again at once for those that are left."""
 GIVEN_KEPT = 1000
 """Questions that lately came to their end: one that is repeated is not asked again."""
 Emit = Callable[[AnyPoolEvent], None]
@@ -88,8 +90,8 @@ def decide(state: Pool, message: Any, now: float, emit: Emit) -> None:
             pass
         case _:
             raise Refused("RESERVED_ID", f"{type(message).__name__} can't be about {state.execution_id}")
-    _assign(state, now, emit)
-    _look_later(state, now, emit)
+    more = _assign(state, now, emit)
+    _look_later(state, now, emit, at_once=more)
 
 
 def _define(state: Pool, message: ReviewerDefined, emit: Emit) -> None:
@@ -112,16 +114,27 @@ def _queued(state: Pool, message: ReviewAsked) -> ReviewQueued:
     return ReviewQueued(n=state.n + 1, **told)
 
 
-def _assign(state: Pool, now: float, emit: Emit) -> None:
-    """Everybody who waits and for whom there is somebody, the most urgent first."""
+def _assign(state: Pool, now: float, emit: Emit) -> bool:
+    """Who waits and for whom there is somebody, the most urgent first. True if there may be more than one record can say."""
     if not state.waits:
-        return
+        return False
     people = [Reviewer.model_validate(raw) for raw in state.reviewers.values()]
-    free = [person for person in people if on_duty(person, now)]
+    load, given, nobody = loads(state), 0, set[str]()
+    free = [person for person in people if on_duty(person, now) and load.get(person.reviewer_id, 0) < person.capacity]
     for question, wish in sorted(state.waits.items(), key=lambda item: (-item[1]["priority"], item[1]["n"])):
-        chosen = _choose(state, wish, people, free)
-        if chosen is not None:
-            emit(_given(state, question, wish, chosen))
+        if not free or given == GIVEN_AT_ONCE:
+            break
+        if (kind := repr((wish["specialties"], wish["exclude"]))) in nobody:
+            continue
+        chosen = _choose(state, wish, people, free, load)
+        if chosen is None:
+            nobody.add(kind)
+            continue
+        emit(_given(state, question, wish, chosen.reviewer_id))
+        given, load[chosen.reviewer_id] = given + 1, load.get(chosen.reviewer_id, 0) + 1
+        if load[chosen.reviewer_id] >= chosen.capacity:
+            free.remove(chosen)
+    return given == GIVEN_AT_ONCE
 
 
 def _given(state: Pool, question: str, wish: JsonObject, reviewer_id: str) -> ReviewGiven:
@@ -132,25 +145,19 @@ def _given(state: Pool, question: str, wish: JsonObject, reviewer_id: str) -> Re
     )  # fmt: skip
 
 
-def _choose(state: Pool, wish: JsonObject, people: list[Reviewer], free: list[Reviewer]) -> str | None:
+def _choose(
+    state: Pool, wish: JsonObject, people: list[Reviewer], free: list[Reviewer], load: dict[str, int]
+) -> Reviewer | None:
     """Who knows the subject; if nobody in the whole pool does, anybody. Of those who has least to do.
 
     Of equals, whose latest turn is longest ago.
     """
     wanted, barred = set(wish["specialties"]), set(wish["exclude"])
     knows = {person.reviewer_id for person in people if wanted <= set(person.specialties)} - barred
-    load = loads(state)
-    able = [
-        person
-        for person in free
-        if person.reviewer_id not in barred
-        and (not knows or person.reviewer_id in knows)
-        and load.get(person.reviewer_id, 0) < person.capacity
-    ]
-    best = min(
+    able = [p for p in free if p.reviewer_id not in barred and (not knows or p.reviewer_id in knows)]
+    return min(
         able, key=lambda p: (load.get(p.reviewer_id, 0), state.turns.get(p.reviewer_id, 0), p.reviewer_id), default=None
     )
-    return None if best is None else best.reviewer_id
 
 
 def loads(state: Pool) -> dict[str, int]:
@@ -161,11 +168,11 @@ def loads(state: Pool) -> dict[str, int]:
     return found
 
 
-def _look_later(state: Pool, now: float, emit: Emit) -> None:
+def _look_later(state: Pool, now: float, emit: Emit, *, at_once: bool) -> None:
     """A timer for when somebody comes on duty, while there is somebody who waits."""
     moments = _next_moments(state, now) if state.waits else ()
-    soonest = min(moments, default=None)
-    if soonest != state.next_look and (soonest is not None or state.next_look is not None):
+    soonest = now if at_once and state.waits else min(moments, default=None)
+    if (at_once or soonest != state.next_look) and (soonest is not None or state.next_look is not None):
         emit(PoolLookedAgain(n=state.n + 1, next_look=None if soonest is None else utc(soonest)))
 
 
@@ -183,6 +190,7 @@ def evolve(state: Pool, event: AnyPoolEvent, record: Record) -> None:
             name = event.reviewer.reviewer_id
             if event.removed:
                 state.reviewers.pop(name, None)
+                state.turns.pop(name, None)
             else:
                 state.reviewers[name] = _raw(event.reviewer)
         case ReviewQueued():

@@ -17,8 +17,9 @@ class Gate:
     """A gate that waits for people. Times are seconds since the epoch.
 
     `approvers` may decide, or anybody if there are none; of them only the `assignee`, if there is one. `votes` are the
-    decisions that count so far, with their submissions, by approver. `asking` is the question to the pool of reviewers that
-    is open, of `asks` so far; `passed` are reviewers who gave the gate back. `level` counts the escalations.
+    decisions that count so far, by approver: the decision, its submission, and the person who has spoken. `asking` is the
+    question to the pool of reviewers that is open, of `asks` so far; `passed` are reviewers who gave the gate back. `level`
+    counts the escalations, `reminded` the reminders.
     Of a suggestion, `revision` is the one that people see; `revising` while its agent works on the next one, and `unheard`
     are comments that came meanwhile.
     """
@@ -46,6 +47,7 @@ class Gate:
     asking: int = 0
     passed: list[str] = field(default_factory=list)
     level: int = 0
+    reminded: int = 0
 
     @property
     def terms(self) -> GateRules:

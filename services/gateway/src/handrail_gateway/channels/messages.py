@@ -11,19 +11,21 @@ import orjson
 
 from handrail_gateway.answers import as_it_is, parsed
 from handrail_gateway.database import Row
+from handrail_gateway.desk.flow import DESK_PREFIX, INQUIRY
 from handrail_gateway.gates import shown
 from handrail_gateway.given import plain
 from handrail_gateway.tasks import STATUSES
 
 WORKFLOWS, TASKS, AGENTS = "workflows", "tasks", "agents"
-SUGGESTIONS, APPROVALS = "suggestions", "approvals"
-CHANNELS = (WORKFLOWS, TASKS, AGENTS, SUGGESTIONS, APPROVALS)
+SUGGESTIONS, APPROVALS, DESK = "suggestions", "approvals", "desk"
+CHANNELS = (WORKFLOWS, TASKS, AGENTS, SUGGESTIONS, APPROVALS, DESK)
 CARRIED_BY = {
     "workflow_update": (WORKFLOWS,),
     "task_update": (TASKS, WORKFLOWS),
     "agent_status": (AGENTS,),
     "suggestion_created": (SUGGESTIONS,),
     "approval_update": (APPROVALS,),
+    "desk_update": (DESK,),
 }
 """Which channels a message goes to. Who watches workflows sees their tasks, as the first platform's clients do."""
 OVER = ("completed", "failed", "skipped", "cancelled", "rewound")
@@ -85,6 +87,15 @@ def _agents(plan: Plan, steps: Iterable[Row], work: Iterable[Row]) -> list[dict[
         }
         for name in named
     ]
+
+
+def desk_update(row: Row, at: str) -> Message | None:
+    """None of an execution that is no inquiry."""
+    name = plain(row["workflow_id"])
+    if not name.startswith(DESK_PREFIX) or row["customer_id"] is None:
+        return None
+    said = {"desk": name.removeprefix(DESK_PREFIX), "customer_id": row["customer_id"], "status": INQUIRY[row["status"]]}
+    return message("desk_update", {"id": row["execution_id"], **said, "timestamp": at})
 
 
 def task_update(row: Row, at: str) -> Message:

@@ -23,6 +23,7 @@ from handrail_gateway.channels.messages import (
     Plan,
     agent_status,
     approval_update,
+    desk_update,
     suggestion_created,
     task_update,
     workflow_update,
@@ -81,6 +82,7 @@ class Reading:
             found += [task_update(step, change.at) for step in changed if step["task_id"]]
             planned = [step for step in steps[name] if step["step_id"] in plan.steps]
             found.append(workflow_update(row, plan, planned, at_work[name], change.at))
+            found += [each for each in (desk_update(row, change.at),) if each is not None]
         return found
 
     async def _steps(self, tenant: Tenant, changes: Changes, plans: dict[str, Plan]) -> dict[str, list[Row]]:

@@ -9,6 +9,16 @@ from handrail_gateway.schemas import AgentRequest, DeskRequest, Tier
 
 Json = dict[str, Any]
 PERSON, ANSWER = "person", "answer"
+DESK_PREFIX = "desk-"
+"""What the id of a desk's workflow begins with, before the desk's name."""
+STATUSES: Mapping[str, tuple[str, ...]] = {
+    "open": ("pending", "queued", "running", "paused"),
+    "waiting": ("waiting",),
+    "answered": ("completed",),
+    "failed": ("failed", "timeout", "cancelled", "compensating"),
+}
+INQUIRY = {status: name for name, statuses in STATUSES.items() for status in statuses}
+"""How an inquiry is, by the status of its execution."""
 OUTPUT: Json = {
     "type": "object",
     "properties": {
@@ -18,12 +28,6 @@ OUTPUT: Json = {
         "reason": {"type": "string"},
     },
     "required": ["response", "confidence", "escalate", "reason"],
-    "additionalProperties": False,
-}
-TOPIC: Json = {
-    "type": "object",
-    "properties": {"topic": {"type": "string"}, "confidence": {"type": "number"}},
-    "required": ["topic", "confidence"],
     "additionalProperties": False,
 }
 RETRY = {"max_attempts": 3, "backoff_seconds": 0.5}
@@ -61,9 +65,21 @@ def agents_of(desk: DeskRequest, prefix: str, name: str) -> dict[str, AgentReque
     if desk.classifier:
         topics = ", ".join(dict.fromkeys(route.topic for route in desk.routing)) or "any"
         said = f"Which topic is this inquiry of a customer about? One of: {topics}, general."
-        config = {"model": desk.model, "instructions": said, "output_schema": TOPIC}
+        config = {"model": desk.model, "instructions": said, "output_schema": _topics(desk)}
         agents[f"{prefix}-classifier"] = AgentRequest(kind="llm", name="Classifier", config=config)
     return agents
+
+
+def _topics(desk: DeskRequest) -> Json:
+    """What the classifier has to answer."""
+    topics = list(dict.fromkeys([*(route.topic for route in desk.routing), "general"]))
+    specialties = list(dict.fromkeys([*(route.specialty for route in desk.routing if route.specialty), ""]))
+    properties = {
+        "topic": {"type": "string", "enum": topics},
+        "specialty": {"type": "string", "enum": specialties},
+        "confidence": {"type": "number"},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def agent_id(prefix: str, tier: int, place: int) -> str:
@@ -99,7 +115,7 @@ def capability(name: str, tier: int) -> str:
 def document_of(desk: DeskRequest, prefix: str, name: str) -> Json:
     """The workflow. Its metadata are the desk's configuration."""
     return {
-        "id": f"desk-{name}",
+        "id": f"{DESK_PREFIX}{name}",
         "name": f"Service desk {name}",
         "description": f"Inquiries go through {', '.join(tier.name for tier in desk.tiers)}, and to a person at last.",
         "category": "customer-support",
@@ -147,9 +163,10 @@ def _steps(desk: DeskRequest, prefix: str, name: str) -> Iterator[Json]:
 
 def _tier(desk: DeskRequest, name: str, number: int, tier: Tier) -> Json:
     topic = "input.topic ?? steps.classify.output.topic ?? 'general'" if desk.classifier else "input.topic ?? 'general'"
+    specialty = topic.replace(".topic", ".specialty").replace("'general'", "''")
     given = {
         "inquiry": "{{input.inquiry}}", "customer_id": "{{input.customer_id}}", "topic": f"{{{{{topic}}}}}",
-        "specialty": "{{input.specialty ?? ''}}", "tier": tier.name, "tier_number": number, "tiers": len(desk.tiers),
+        "specialty": f"{{{{{specialty}}}}}", "tier": tier.name, "tier_number": number, "tiers": len(desk.tiers),
         "history": "{{input.history}}", "earlier": [f"{{{{steps.{tier_step(n)}.output}}}}" for n in range(1, number)],
     }  # fmt: skip
     parameters = {

@@ -15,7 +15,17 @@ from handrail_gateway import executions
 from handrail_gateway.answers import parsed
 from handrail_gateway.database import Row
 from handrail_gateway.desk import desks
-from handrail_gateway.desk.flow import PERSON, agent_id, agents_of, prefix_of, specialty_of, tier_of, topic_of
+from handrail_gateway.desk.flow import (
+    INQUIRY,
+    PERSON,
+    STATUSES,
+    agent_id,
+    agents_of,
+    prefix_of,
+    specialty_of,
+    tier_of,
+    topic_of,
+)
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.given import scoped
 from handrail_gateway.identity.caller import Caller, Permission
@@ -23,10 +33,6 @@ from handrail_gateway.identity.rights import require
 from handrail_gateway.problems import not_found
 from handrail_gateway.schemas import DeskRequest, ExecuteRequest, InquiryRequest
 
-OPEN = ("pending", "queued", "running", "paused")
-STATUSES = {"waiting": ("waiting",), "answered": ("completed",), "failed": ("failed", "timeout", "cancelled", "compensating"),
-            "open": OPEN}  # fmt: skip
-_STATUS = {status: name for name, statuses in STATUSES.items() for status in statuses}
 LOOK_SECONDS = 1.0
 
 
@@ -48,7 +54,7 @@ async def ask(gateway: Gateway, caller: Caller, name: str, body: InquiryRequest,
 
 async def _input(gateway: Gateway, caller: Caller, row: Row, desk: DeskRequest, body: InquiryRequest) -> dict[str, Any]:
     routed = topic_of(desk, body.inquiry) if body.topic is None else (body.topic, specialty_of(desk, body.topic))
-    topic, specialty = routed or (None, "")
+    topic, specialty = routed or (None, None)
     return {
         "customer_id": body.customer_id,
         "inquiry": body.inquiry,
@@ -154,7 +160,7 @@ def shown(row: Row, desk: DeskRequest, names: dict[str, str], now: datetime) -> 
         "inquiry": asked.get("inquiry", ""),
         "topic": asked.get("topic") or "general",
         "priority": asked.get("priority", "medium"),
-        "status": _STATUS[row["status"]],
+        "status": INQUIRY[row["status"]],
         "response": result.get("response") or "",
         "agent": PERSON if by_person else names.get(agent, agent),
         "tier": result.get("tier") or (PERSON if by_person else _tier_name(desk, tiers)),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 from handrail_gateway.schemas.base import Request
 from handrail_gateway.schemas.people import ApprovalSummary
 
-CHANNEL = r"^(workflows|tasks|agents|suggestions|approvals|execution:[^\s\x00]{1,200})$"
+CHANNEL = r"^(workflows|tasks|agents|suggestions|approvals|desk|execution:[^\s\x00]{1,200})$"
 Channel = Annotated[str, StringConstraints(pattern=CHANNEL)]
 Name = Annotated[str, Field(description="of a channel", json_schema_extra={"pattern": CHANNEL})]
 """As asked for: one that there is not is answered as such."""
@@ -107,6 +107,21 @@ class WorkflowUpdate(Told):
     data: WorkflowState
     execution_id: str
     at: datetime
+
+
+class InquiryState(BaseModel):
+    id: str = Field(description="of the inquiry, which is an execution")
+    desk: str
+    customer_id: str
+    status: Literal["open", "waiting", "answered", "failed"]
+    timestamp: datetime
+
+
+class DeskUpdate(Told):
+    """An inquiry has come further; read it for what it was answered."""
+
+    type: Literal["desk_update"]
+    data: InquiryState
 
 
 class TaskState(BaseModel):

@@ -3,7 +3,7 @@
 SELECT execution_id, organization_id, project_id FROM executions WHERE execution_id = ANY($1::text[])
 
 -- name: channel_executions
-SELECT execution_id, workflow_id, workflow_version, status
+SELECT execution_id, workflow_id, workflow_version, status, attributes ->> 'customer_id' AS customer_id
 FROM executions
 WHERE organization_id = $1 AND project_id = $2 AND execution_id = ANY($3::text[])
 
