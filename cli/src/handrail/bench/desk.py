@@ -24,8 +24,8 @@ SIMPLE = (
     "Where is my invoice of last month?",
 )
 COMPLEX = (
-    "This is complex: your API loses every second order since the integration changed, please investigate",
-    "This is complex: two refunds were charged to different cards, and the statements contradict each other",
+    "We need help with the architecture of our API integration: some orders never arrive",
+    "The bank disputes two of our payments, and the audit is next week",
 )
 LOOKERS = 20
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from handrail_client import CustomerServiceDesk
 
+from handrail.bench.desk import inquiries
 from handrail.demo.tour import PATIENCE, DemoFailed, Say
 
 Json = dict[str, Any]
 DESK, PERSON = "demo", "supervisor_1"
 SIMPLE = "I need help with my account"
-COMPLEX = "This is complex: your API loses every second order since the integration changed, please investigate"
+COMPLEX = "We need help with the architecture of our API integration: some orders never arrive"
 WISH = "I want a refund of 129.90 EUR, and I want to talk to a person"
 ANSWER = "I have refunded the 129.90 EUR; you will see them within two days. I am sorry."
 AT_ONCE = 100
@@ -52,7 +53,7 @@ class DeskStory:
         asked = await desk.handle("cust_789", WISH, priority="high", topic="refunds", escalate=True, timeout=0)
         async with self._desk(PERSON) as sarah:
             escalation = await self._escalation(sarah, asked["id"])
-            self._say(f"  {escalation['assignee'] or 'anybody'} is asked: {escalation['message']}")
+            self._say(f"  {escalation['assignee']} is asked: {escalation['message']}")
             await sarah.answer(escalation["id"], ANSWER)
         return self._show(await desk.find(asked["id"], timeout=PATIENCE))
 
@@ -61,15 +62,16 @@ class DeskStory:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             async for found in desk.escalations():
-                if found["execution_id"] == inquiry_id:
+                if found["execution_id"] == inquiry_id and found["assignee"]:
                     return found
             await asyncio.sleep(0.05)
-        raise DemoFailed(f"no escalation of inquiry {inquiry_id} within {PATIENCE:g} s")
+        raise DemoFailed(f"nobody was asked about inquiry {inquiry_id} within {PATIENCE:g} s")
 
     async def _many(self, desk: CustomerServiceDesk) -> list[Json]:
         self._title(f"{AT_ONCE} at one time")
         began = time.monotonic()
-        found = await asyncio.gather(*(desk.handle(f"cust_{number}", SIMPLE) for number in range(AT_ONCE)))
+        texts = inquiries(AT_ONCE, share_complex=0.1)
+        found = await asyncio.gather(*(desk.handle(f"cust_{number}", text) for number, text in enumerate(texts)))
         self._say(f"  {AT_ONCE} answers after {time.monotonic() - began:.1f} s, by")
         for agent, count in sorted(Counter(each["agent"] for each in found).items()):
             self._say(f"  {agent:30} {count}")
