@@ -77,6 +77,22 @@ async def test_whoever_started_it_does_not_approve_it(api: Api) -> None:
     assert (await api.ended(execution_id))["status"] == "completed"
 
 
+async def test_nor_who_started_it_with_a_key_of_theirs(api: Api) -> None:
+    key = await api.post("/keys", {"name": "starter", "roles": ["operator"]}, 201)
+    workflow = await api.workflow(gate(four_eyes=True))
+    async with httpx2.AsyncClient(base_url=api.client.base_url, headers={"X-API-Key": key["key"]}) as program:
+        answer = await program.post(f"/workflows/{workflow}/execute", json={})
+        assert answer.status_code == 202, answer.text
+    execution_id = answer.json()["execution_id"]
+    url = f"/approvals/{(await pending(api, execution_id))['id']}"
+    for path, body in ((url, {"decision": "approved"}), (f"{url}/claim", {})):
+        assert "somebody else has to decide" in (await api.post(path, body, 403))["detail"]
+    async with api.as_tenant("acme", "bob") as bob:
+        assert "somebody else" in (await bob.post(f"{url}/delegate", {"to": "ada"}, 403))["detail"]
+        await bob.post(url, {"decision": "approved"}, 200)
+    assert (await api.ended(execution_id))["status"] == "completed"
+
+
 async def test_the_pool_assigns_by_mail_a_link_decides_once(api: Api) -> None:
     async with api.as_tenant("reviewed") as own:
         address = "lena@example.com"

@@ -196,9 +196,10 @@ def test_four_eyes_hold_for_the_pool_too() -> None:
 
 
 def test_escalation_by_specialty_asks_the_pool_anew() -> None:
-    story = Reviewed(escalation=[{"after_seconds": 60, "specialties": ["law"]}])
+    story = Reviewed(escalation=[{"after_seconds": 60, "specialties": ["law"]}], notify=True)
     story.define("judge", specialties=["law"])
     story.wait(60)
+    assert notices(story) == [("asked", ("amy",)), ("asked", ("judge",))]
     assert story.chosen(GATE) == "judge"
     submit(story, "amy")
     assert refusal(story) == "judge is to decide, not amy"
@@ -243,3 +244,12 @@ def test_thousands_that_wait_are_assigned_in_several_records() -> None:
     records = [[event["type"] for event in record["value"].get("events", [])] for record in desk.journal]
     assert [given for types in records if (given := types.count("review.given"))] == [500, 500, 100]
     assert (len(pool_of(desk).given), len(pool_of(desk).waits)) == (1100, 100)
+
+
+def test_before_the_pool_has_chosen_nobody_is_told_that_it_was_passed_on_to_them() -> None:
+    levels = [{"after_seconds": 60, "specialties": ["law"]}]
+    story = Desk()
+    request = common(user_id="ann", step_id="s", message="ok?", rules={"escalation": levels, "notify": True})
+    story.command(topics.APPROVAL_REQUESTED, ApprovalRequested(approvers=("bob",), **request))
+    story.wait(60)
+    assert notices(story) == [("asked", ("bob",))]

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, assert_never
 
 import orjson
@@ -91,7 +92,14 @@ def decide(state: Pool, message: Any, now: float, emit: Emit) -> None:
         case _:
             raise Refused("RESERVED_ID", f"{type(message).__name__} can't be about {state.execution_id}")
     more = _assign(state, now, emit)
-    _look_later(state, now, emit, at_once=more)
+    if (
+        more
+        or isinstance(message, ReviewerDefined)
+        or state.next_look is None
+        or state.next_look <= now
+        or not state.waits
+    ):
+        _look_later(state, now, emit, at_once=more)
 
 
 def _define(state: Pool, message: ReviewerDefined, emit: Emit) -> None:
@@ -118,9 +126,11 @@ def _assign(state: Pool, now: float, emit: Emit) -> bool:
     """Who waits and for whom there is somebody, the most urgent first. True if there may be more than one record can say."""
     if not state.waits:
         return False
-    people = [Reviewer.model_validate(raw) for raw in state.reviewers.values()]
+    people = _people(state)
     load, given, nobody = loads(state), 0, set[str]()
     free = [person for person in people if on_duty(person, now) and load.get(person.reviewer_id, 0) < person.capacity]
+    if not free:
+        return False
     for question, wish in sorted(state.waits.items(), key=lambda item: (-item[1]["priority"], item[1]["n"])):
         if not free or given == GIVEN_AT_ONCE:
             break
@@ -135,6 +145,16 @@ def _assign(state: Pool, now: float, emit: Emit) -> bool:
         if load[chosen.reviewer_id] >= chosen.capacity:
             free.remove(chosen)
     return given == GIVEN_AT_ONCE
+
+
+def _people(state: Pool) -> list[Reviewer]:
+    return [_read(orjson.dumps(raw)) for raw in state.reviewers.values()]
+
+
+@lru_cache(maxsize=10_000)
+def _read(raw: bytes) -> Reviewer:
+    """Each pool reads all of its reviewers for every gate that waits."""
+    return Reviewer.model_validate_json(raw)
 
 
 def _given(state: Pool, question: str, wish: JsonObject, reviewer_id: str) -> ReviewGiven:
@@ -177,8 +197,8 @@ def _look_later(state: Pool, now: float, emit: Emit, *, at_once: bool) -> None:
 
 
 def _next_moments(state: Pool, now: float) -> Iterator[float]:
-    for raw in state.reviewers.values():
-        if (moment := next_change(Reviewer.model_validate(raw), now)) is not None:
+    for reviewer in _people(state):
+        if (moment := next_change(reviewer, now)) is not None:
             yield moment
 
 

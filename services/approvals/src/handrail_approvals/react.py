@@ -58,10 +58,16 @@ def _told_of_handing(state: Gates, event: ApprovalHanded, at: datetime) -> Itera
     said = [*release(gate_id, gate, event.frees, at)]
     if event.action in ("escalated", "released") and event.asks:
         said += question(state, gate_id, at)
-    if event.action in ("assigned", "delegated", "escalated"):
+    if event.action in ("assigned", "delegated") or (event.action == "escalated" and _to_others(gate)):
         kind = "escalated" if event.action == "escalated" else "asked"
         said += asked(state, gate_id, at, event.action, event.request_id, event.asks, event.level, kind=kind)
     return said
+
+
+def _to_others(gate: Gate) -> bool:
+    """Whether the level names people; whom the pool chooses is told when it has chosen."""
+    level = gate.terms.escalation[gate.level - 1]
+    return bool(level.approvers) or not level.specialties
 
 
 def _told_of_comment(state: Gates, event: ApprovalCommented, at: datetime) -> Iterable[Outgoing]:

@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 from starlette.responses import HTMLResponse
 
+from handrail_gateway.answers import parsed
+
 SHOWN_CHARACTERS = 20_000
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
@@ -54,6 +56,8 @@ def asked(gate: Mapping[str, Any], show: Any, person: str) -> HTMLResponse:
         "Deadline": gate["deadline"] or "none",
     }
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
+    attached = (parsed(gate["rules"]) or {}).get("attachments", ())
+    rows += "".join(f"<dt>Attached</dt><dd>{_attached(each)}</dd>" for each in attached)
     title = gate["message"] or "An approval waits for you"
     form = (
         '<form method="post"><label>Comment<br><textarea name="comment" maxlength="10000"></textarea></label>'
@@ -62,6 +66,13 @@ def asked(gate: Mapping[str, Any], show: Any, person: str) -> HTMLResponse:
         '<button class="no" name="decision" value="rejected">Reject</button></form>'
     )
     return page("Your decision", f"<h1>{escape(title)}</h1><dl>{rows}</dl>{_shown(show)}{form}")
+
+
+def _attached(attachment: Mapping[str, Any]) -> str:
+    """A link only where it leads to the web: whoever wrote the workflow wrote it."""
+    name, url = escape(attachment["name"]), escape(attachment["url"])
+    leads = attachment["url"].startswith(("https://", "http://"))
+    return f'<a href="{url}" rel="noreferrer">{name}</a>' if leads else f"{name}: {url}"
 
 
 def _shown(show: Any) -> str:

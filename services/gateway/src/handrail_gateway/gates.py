@@ -14,7 +14,7 @@ from handrail_gateway.answers import Answer, parsed, renamed
 from handrail_gateway.database import Row
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.idempotency import key_reused, request_id
-from handrail_gateway.identity.caller import Caller, Permission
+from handrail_gateway.identity.caller import KEY_USER, Caller, Permission
 from handrail_gateway.identity.rights import CALLER
 from handrail_gateway.problems import Problem, conflict, forbidden, not_found
 from handrail_gateway.schemas import CommentRequest, DecisionRequest
@@ -51,6 +51,7 @@ async def decide(
     gate = await _decidable(gateway, caller, approval_id, kind)
     submission = request_id(caller, f"approvals/{approval_id}", key)
     speaks_for = await _speaks_for(gateway, caller, gate, kind)
+    _check_other_eyes(gateway, gate, caller.user_id, caller.person, speaks_for)
     if gate["status"] != "pending":
         return Answer(_outcome(await _settled(gateway, caller, gate, submission), submission, body))
     gateway.recent.check(submission, key, body.model_dump())
@@ -86,6 +87,8 @@ async def direct(
 ) -> Answer:
     """Claims, releases or delegates a gate: 200 once that is so, 403 or 409 if it can't be."""
     gate = await find_gate(gateway, caller, approval_id, "approval")
+    if action != "release":
+        _check_other_eyes(gateway, gate, caller.user_id, caller.person, to)
     wish = request_id(caller, f"approvals/{approval_id}/{action}", key)
     gateway.recent.check(wish, key, [to, comment])
     if gate["status"] != "pending":
@@ -181,6 +184,14 @@ async def _speaks_for(gateway: Gateway, caller: Caller, gate: Row, kind: str) ->
     raise forbidden(f"You are not among the approvers of this {'gate' if kind == 'approval' else kind}.")
 
 
+def _check_other_eyes(gateway: Gateway, gate: Row, *people: str) -> None:
+    """Raises a 403 `Problem` for who started the execution with a key of theirs: approvals knows the key, not whose it is."""
+    starter, rules = gate["user_id"], parsed(gate["rules"]) or {}
+    key = gateway.keys.get(starter.removeprefix(KEY_USER)) if starter.startswith(KEY_USER) else None
+    if key is not None and rules.get("four_eyes") and key.said.made_by in people:
+        raise forbidden(f"{key.said.made_by} has started the execution with a key, and somebody else has to decide.")
+
+
 async def _journaled(gateway: Gateway, caller: Caller, gate: Row, query: str, identifier: str) -> Row | None:
     """What the read models say of a submission, wish or comment once they know it; None if that takes too long.
 
@@ -235,5 +246,5 @@ def _refused(word: dict[str, Any]) -> Problem:
 
 def shown(gate: Row) -> dict[str, Any]:
     """As the API answers it."""
-    found = renamed(gate, "approval_id", "submission_id", "word", "is_suggestion", "level")
+    found = renamed(gate, "approval_id", "submission_id", "word", "is_suggestion", "level", "user_id")
     return found | {"priority": NAMES_OF_PRIORITIES[gate["priority"]], "escalations": gate["level"]}

@@ -1,6 +1,6 @@
 -- name: approval
 SELECT approval_id, execution_id, workflow_id, step_id, status, approvers, message, show, deadline, submission_id,
-       decided_by, comment, created_at, decided_at, priority, assignee, digest, rules, level,
+       decided_by, comment, created_at, decided_at, priority, assignee, digest, rules, level, user_id,
        suggestion IS NOT NULL AS is_suggestion
 FROM approvals
 WHERE organization_id = $1 AND project_id = $2 AND approval_id = $3
