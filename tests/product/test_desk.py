@@ -90,7 +90,7 @@ async def work_of(api: Api, ids: set[str]) -> list[Work]:
     """As the one runner has told it: when each attempt of an agent began and ended."""
     records = [record.json() or {} for record in await read_log(api.platform.broker.bootstrap, "agent.executed")]
     return [
-        Work("Only", said["agent"], ended - said["duration_ms"] / 1000, ended)
+        Work(said["agent"], ended - said["duration_ms"] / 1000, ended)
         for said in records
         if said.get("execution_id") in ids and said["event_type"] == "agent.executed"
         for ended in [datetime.fromisoformat(said["occurred_at"]).timestamp()]

@@ -12,16 +12,17 @@ from unit.client.doors import Door, answer, refused
 
 Json = dict[str, Any]
 INQUIRY: Json = {
-    "id": "i", "customer_id": "c", "inquiry": "help", "topic": None, "status": "answered", "response": "Done.",
-    "agent": "desk-frontline-1", "tier": "Frontline", "escalated": False, "escalations": [], "reviewer": None,
-    "confidence": 0.9, "created_at": "2026-02-18T11:15:02Z", "answered_at": "2026-02-18T11:15:03Z", "sla": {},
-    "priority": "medium",
+    "id": "i", "customer_id": "c", "inquiry": "help", "topic": "account", "status": "answered", "response": "Done.",
+    "agent": "Frontline 1", "tier": "Frontline", "escalated": False, "escalations": [], "reviewer": "", "error": "",
+    "confidence": 0.9, "created_at": "2026-02-18T11:15:02Z", "answered_at": "2026-02-18T11:15:03Z", "priority": "medium",
+    "sla": {"first_answer_due": "2026-02-18T11:16:02Z", "resolution_due": "2026-02-19T11:15:02Z", "breached": []},
 }  # fmt: skip
-OPEN = INQUIRY | {"status": "open", "response": None, "agent": None, "tier": None}
+OPEN = INQUIRY | {"status": "open", "response": "", "agent": "", "tier": "", "answered_at": None}
 WAITING = OPEN | {"status": "waiting", "escalated": True}
 DESK: Json = {
     "tiers": [{"name": "Frontline", "agents": 3, "specialties": []}], "strategy": "least_loaded",
-    "confidence_threshold": 0.7, "workflow_id": "w",
+    "confidence_threshold": 0.7, "routing": [], "classifier": True, "model": "m", "instructions": "", "sla": {"x": 1},
+    "history": 10, "human": {}, "name": "vip", "workflow_id": "w", "version": 1, "agents": [],
 }  # fmt: skip
 
 
@@ -74,7 +75,7 @@ async def test_an_answer_is_a_plain_dict() -> None:
     async with gateway.desk() as desk:
         found = await desk.handle(customer_id="c", inquiry="help")
     assert type(found) is dict
-    assert (found["response"], found["agent"], found["escalated"]) == ("Done.", "desk-frontline-1", False)
+    assert (found["response"], found["agent"], found["escalated"]) == ("Done.", "Frontline 1", False)
     assert gateway.asked() == ["POST /desk/inquiries"]
     assert gateway.door.requests[0].url.params["desk"] == "default"
     assert gateway.bodies("POST /desk/inquiries") == [
@@ -98,14 +99,16 @@ async def test_what_was_added_is_carried_out_once_in_its_order_before_the_next_r
         "GET /desk", "PUT /desk", "PUT /desk/reviewers/sarah", "POST /keys", inquired, inquired, inquired,
         "PUT /desk/reviewers/omar", inquired, "DELETE /keys/shop",
     ]  # fmt: skip
-    assert gateway.bodies("PUT /desk") == [{"tiers": [{"name": "Support", "agents": 5}]}]
+    [configured] = gateway.bodies("PUT /desk")
+    assert (configured["tiers"], configured["sla"]) == ([{"name": "Support", "agents": 5}], {"x": 1}), "the rest stays"
+    assert "workflow_id" not in configured
     assert gateway.bodies("POST /keys") == [
         {"name": "shop", "permissions": ["customer_service", "priority"], "roles": []}
     ]
     assert gateway.bodies("PUT /desk/reviewers/sarah")[0]["specialties"] == ["billing", "refunds"]
     assert [each for each in gateway.door.headers("X-API-Key") if each] == ["hrk_shop"] * 3
     assert not any(b"mine" in request.content for request in gateway.door.requests)
-    assert {each.url.params.get("desk") for each in gateway.door.requests if "/desk" in each.url.path} == {"vip"}
+    assert {each.url.params.get("desk") for each in gateway.door.requests if "/desk/inq" in each.url.path} == {"vip"}
 
 
 async def test_a_desk_that_is_so_already_is_left_as_it_is() -> None:
@@ -178,7 +181,7 @@ async def test_what_still_waits_for_a_person_comes_back_as_that() -> None:
     gateway = Gateway(WAITING)
     async with gateway.desk() as desk:
         found = await desk.handle("c", "help", escalate=True, timeout=0)
-        assert (found["status"], found["escalated"], found["response"]) == ("waiting", True, None)
+        assert (found["status"], found["escalated"], found["response"]) == ("waiting", True, "")
         assert (await desk.find(found["id"]))["status"] == "waiting"
 
 

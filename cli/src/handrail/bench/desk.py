@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from handrail_client import CustomerServiceDesk, Handrail, HandrailError
@@ -14,8 +15,8 @@ from handrail_client.models import Execution
 from handrail.bench.workloads import percentile
 
 Json = dict[str, Any]
-Teams = Mapping[str, Iterable[str]]
-"""The agents of each tier: equal ones, whoever works."""
+Team = Sequence[str]
+"""Agents that are equal: of one tier, with the same specialties."""
 
 SIMPLE = (
     "I need help with my account",
@@ -32,9 +33,8 @@ LOOKERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One inquiry at one tier; times in seconds since 1970."""
+    """One inquiry with one agent; times in seconds since 1970."""
 
-    tier: str
     agent: str
     began: float
     ended: float
@@ -42,7 +42,7 @@ class Work:
 
 @dataclass(slots=True)
 class Unevenness:
-    """How differently equal agents were used: the largest differences between two of one tier."""
+    """How differently equal agents were used: the largest differences between two of one team."""
 
     count: int = 0
     load: int = 0
@@ -58,7 +58,7 @@ class Report:
     unanswered: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     work: list[Work] = field(default_factory=list)
-    teams: Teams = field(default_factory=dict)
+    agents: list[Json] = field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
         """As people read it."""
@@ -67,16 +67,17 @@ class Report:
             yield f"time to answer  p50 {percentile(took, 0.5):.2f} s, p95 {percentile(took, 0.95):.2f} s"
         yield f"answered by     {_shares(found['tier'] for found in self.answered)}"
         yield f"escalated       {sum(found['escalated'] for found in self.answered)}"
-        for tier, agents in self.teams.items():
-            done = Counter(work.agent for work in self.work if work.tier == tier)
-            yield f"{tier:15} {', '.join(f'{agent} {done[agent]}' for agent in agents)}"
-        uneven = unevenness(self.work, self.teams)
+        done = Counter(work.agent for work in self.work)
+        for tier, agents in groupby(self.agents, lambda agent: str(agent["tier"])):
+            counts = (f"{agent['name']} {done[agent['id']]}" for agent in agents)
+            yield f"{tier:15} {', '.join(counts)}"
+        uneven = unevenness(self.work, teams_of(self.agents))
         yield (
             f"equal agents    differ by {uneven.count} in all, by {uneven.load} at one moment; "
             f"{uneven.chosen_above_least} above the least loaded when chosen"
         )
-        for name, counts in (("not answered", self.unanswered), ("errors", self.errors)):
-            yield f"{name:15} {', '.join(f'{what}: {count}' for what, count in counts.items()) or 'none'}"
+        for name, trouble in (("not answered", self.unanswered), ("errors", self.errors)):
+            yield f"{name:15} {', '.join(f'{what}: {count}' for what, count in trouble.items()) or 'none'}"
 
 
 def _shares(names: Iterable[str]) -> str:
@@ -85,21 +86,20 @@ def _shares(names: Iterable[str]) -> str:
     return ", ".join(f"{name} {count / whole:.0%}" for name, count in counts.most_common()) or "nobody"
 
 
-def unevenness(work: Iterable[Work], teams: Teams) -> Unevenness:
+def unevenness(work: Iterable[Work], teams: Iterable[Team]) -> Unevenness:
     """Who ends at the very moment at which another begins is not counted as at work."""
     found, all_work = Unevenness(), list(work)
-    for tier, agents in teams.items():
-        mine = [each for each in all_work if each.tier == tier]
-        load, count = dict.fromkeys(agents, 0), dict.fromkeys(agents, 0)
+    for team in teams:
+        mine = [each for each in all_work if each.agent in team]
+        load, count = dict.fromkeys(team, 0), Counter(dict.fromkeys(team, 0))
+        count.update(each.agent for each in mine)
         moments = [(each.ended, 0, each.agent) for each in mine] + [(each.began, 1, each.agent) for each in mine]
         for _, begins, agent in sorted(moments):
             if begins:
-                least = min(load.values())
-                found.chosen_above_least = max(found.chosen_above_least, load[agent] - least)
-                count[agent] += 1
+                found.chosen_above_least = max(found.chosen_above_least, load[agent] - min(load.values()))
             load[agent] += 1 if begins else -1
             found.load = max(found.load, max(load.values()) - min(load.values()))
-        found.count = max(found.count, max(count.values(), default=0) - min(count.values(), default=0))
+        found.count = max(found.count, max(count.values()) - min(count.values()))
     return found
 
 
@@ -144,17 +144,16 @@ async def load(
         for _ in range(concurrent):
             clients.create_task(client())
     report.seconds = time.monotonic() - began
-    status = await desk.status()
-    report.teams = teams_of(status)
+    report.agents = (await desk.status())["agents"]
     report.work = await work_of(handrail, [found["id"] for found in report.answered])
     return report
 
 
-def teams_of(status: Json) -> dict[str, list[str]]:
-    teams: dict[str, list[str]] = {}
-    for agent in status["agents"]:
-        teams.setdefault(agent["tier"], []).append(agent["id"])
-    return teams
+def teams_of(agents: Iterable[Json]) -> list[Team]:
+    teams = defaultdict[tuple[str, ...], list[str]](list)
+    for agent in agents:
+        teams[agent["tier"], *sorted(agent["specialties"])].append(agent["id"])
+    return list(teams.values())
 
 
 async def work_of(handrail: Handrail, inquiry_ids: Iterable[str]) -> list[Work]:
@@ -174,7 +173,7 @@ async def work_of(handrail: Handrail, inquiry_ids: Iterable[str]) -> list[Work]:
 def _work(execution: Execution) -> Iterator[Work]:
     for step in execution.steps:
         if step.step_id.startswith("tier_") and step.agent and step.started_at and step.completed_at:
-            yield Work(step.input["tier"], step.agent, _at(step.started_at), _at(step.completed_at))
+            yield Work(step.agent, _at(step.started_at), _at(step.completed_at))
 
 
 def _at(moment: datetime) -> float:
