@@ -7,6 +7,7 @@ from handrail.commands import (
     bench,
     debug,
     demo,
+    desk,
     dlq,
     doctor,
     generate,
@@ -42,5 +43,6 @@ app.command()(debug.debug)
 app.command()(mcp.mcp)
 app.command()(shadow.shadow)
 app.add_typer(templates.app, name="templates")
+app.add_typer(desk.app, name="desk")
 app.add_typer(audit.app, name="audit")
 app.add_typer(dlq.app, name="dlq")

@@ -29,13 +29,13 @@ def operation(document: Json, method: str, path: str) -> Json:
 
 
 def answers(found: Json) -> Json:
-    """The schema of what it answers when all is well."""
-    [content] = [
-        response["content"]["application/json"]["schema"]
+    """The schema of what it answers when all is well; of an object without fields where that has no body."""
+    bodies = [
+        response.get("content", {}).get("application/json", {"schema": {"type": "object"}})["schema"]
         for status, response in found["responses"].items()
-        if status.startswith("2") and "application/json" in response.get("content", {})
-    ][:1]
-    return cast(Json, content)
+        if status.startswith("2")
+    ]
+    return cast(Json, bodies[0])
 
 
 def atoms(schema: Json, root: Json) -> Iterator[Json]:
@@ -218,6 +218,23 @@ async def everything(handrail: Handrail) -> AsyncIterator[Any]:
     yield handrail.agents.register("a", "http", {"url": "u"}, title="t", description="d", capabilities=["c"])
     yield handrail.agents.list(status="online", kind="http", capability="c")
     yield handrail.agents.get("a")
+    desk = handrail.desk("vip")
+    yield desk.get()
+    yield desk.configure({"tiers": [{"name": "One", "agents": 2}], "strategy": "round_robin"})
+    yield desk.inquire(
+        "c", "help", topic="t", priority="high", escalate=True, session_id="s", callback_url="https://example.com",
+        wait_seconds=1, key=key,
+    )  # fmt: skip
+    yield desk.find("i")
+    yield desk.inquiries(status="open", customer_id="c")
+    yield desk.history("c")
+    yield desk.escalations(status="pending")
+    yield desk.answer("a", "response", key=key)
+    yield desk.add_reviewer("r", name="n", email="e", specialties={"billing"}, capacity=3)
+    yield desk.stats()
+    yield handrail.keys.make("k", permissions={"priority", "customer_service"}, roles=["viewer"], key=key)
+    yield handrail.keys.rotate("k")
+    yield handrail.keys.revoke("k")
 
 
 async def asked() -> list[httpx2.Request]:

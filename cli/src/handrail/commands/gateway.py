@@ -30,11 +30,14 @@ class Token(httpx2.Auth):
         self._token, self._until = os.environ.get("HANDRAIL_TOKEN", ""), math.inf
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self.current()}"
+        yield request
+
+    def current(self) -> str:
         if not self._token or time.monotonic() > self._until:
             self._token = mint(self._folder / "auth", ttl=TOKEN_SECONDS, **self._whose)
             self._until = time.monotonic() + TOKEN_SECONDS / 2
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        yield request
+        return self._token
 
 
 def address(data_dir: Path | None, url: str) -> str:

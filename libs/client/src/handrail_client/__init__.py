@@ -1,6 +1,7 @@
 """A client of Handrail's API: start executions, watch them, decide, and say what happened. See docs/guides/client.md."""
 
 from handrail_client.client import Handrail
+from handrail_client.customer_service import CustomerServiceDesk
 from handrail_client.errors import (
     AlreadyDecided,
     AlreadyFinished,
@@ -17,6 +18,7 @@ from handrail_client.errors import (
     TooMany,
     Unauthenticated,
     Unavailable,
+    UnknownKey,
     Unreachable,
 )
 from handrail_client.events import (
@@ -37,6 +39,7 @@ __all__ = [
     "AlreadyFinished",
     "ApiError",
     "Conflict",
+    "CustomerServiceDesk",
     "Delta",
     "Ended",
     "ExecutionFailed",
@@ -59,5 +62,6 @@ __all__ = [
     "Trouble",
     "Unauthenticated",
     "Unavailable",
+    "UnknownKey",
     "Unreachable",
 ]

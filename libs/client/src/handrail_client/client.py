@@ -10,6 +10,7 @@ import httpx2
 
 from handrail_client import calls
 from handrail_client.building import Agents, Workflows
+from handrail_client.desk import Desk, Keys
 from handrail_client.executions import Handle
 from handrail_client.models import ExecutionSummary, Json
 from handrail_client.people import Approvals, Suggestions
@@ -56,6 +57,7 @@ class Handrail:
         self.agents = Agents(self._transport)
         self.approvals = Approvals(self._transport)
         self.suggestions = Suggestions(self._transport)
+        self.keys = Keys(self._transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,6 +92,10 @@ class Handrail:
     def execution(self, execution_id: str) -> Handle:
         """Asks nobody: a handle of one that was started before."""
         return Handle(self._transport, execution_id)
+
+    def desk(self, name: str = "default") -> Desk:
+        """Asks nobody: the service desk of that name."""
+        return Desk(self._transport, name)
 
     def executions(
         self,

@@ -21,6 +21,10 @@ class ExecutionFailed(HandrailError):
         self.execution_id, self.status, self.error, self.reason = execution_id, status, error, reason
 
 
+class UnknownKey(HandrailError):
+    """A desk that asks its clients for a key has got none, or one that was not added to it."""
+
+
 class ApiError(HandrailError):
     """The gateway's refusal, RFC 9457. `code` is for programs, `detail` for people; `errors` says where, of a 422."""
 

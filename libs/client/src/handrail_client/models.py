@@ -191,5 +191,114 @@ class Agent(AgentSummary):
     config: Json
 
 
+class DeskTier(Answer):
+    name: str
+    agents: int
+    specialties: list[str]
+
+
+class DeskSettings(Answer):
+    tiers: list[DeskTier]
+    strategy: str
+    confidence_threshold: float
+    routing: list[Json]
+    classifier: bool
+    model: str
+    instructions: str
+    sla: Json
+    history: int
+    human: Json
+
+
+class DeskAgent(Answer):
+    id: str
+    name: str
+    tier: str
+    specialties: list[str]
+
+
+class DeskConfiguration(DeskSettings):
+    name: str
+    workflow_id: str
+    version: int
+    agents: list[DeskAgent]
+
+
+class AgentLoad(Answer):
+    id: str
+    name: str
+    tier: str
+    open: int
+    answered: int
+    average_seconds: float | None
+
+
+class DeskStats(Answer):
+    open: int
+    waiting: int
+    answered: int
+    failed: int
+    escalated: int
+    breached: int
+    agents: list[AgentLoad]
+
+
+class InquirySla(Answer):
+    first_answer_due: datetime
+    resolution_due: datetime
+    breached: list[str]
+
+
+class Inquiry(Answer):
+    """`status`: `open`, `waiting` for a person, `answered` or `failed`. `escalations` are the tiers that passed it on.
+
+    `response` is empty until it is answered; `agent` is who has it or has answered, `person` where that is one.
+    """
+
+    id: str
+    customer_id: str
+    inquiry: str
+    topic: str
+    priority: str
+    status: str
+    response: str
+    agent: str
+    tier: str
+    escalated: bool
+    escalations: list[str]
+    reviewer: str
+    confidence: float | None
+    error: str
+    created_at: datetime
+    answered_at: datetime | None
+    sla: InquirySla
+
+
+class Escalation(Approval):
+    """`assignee` is who alone answers it; empty where anybody of the reviewers may."""
+
+    priority: str
+    assignee: str
+
+
+class Reviewer(Answer):
+    id: str
+    name: str
+    email: str
+    specialties: list[str]
+    capacity: int
+    load: int
+
+
+class IssuedKey(Answer):
+    id: str
+    name: str
+    key: str | None
+
+
+class Nothing(Answer):
+    """Of an answer without a body."""
+
+
 class EventAccepted(Answer):
     event_id: str

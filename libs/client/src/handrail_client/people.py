@@ -3,15 +3,16 @@
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from handrail_client import calls
 from handrail_client.calls import Call
 from handrail_client.models import Approval, Comment, Json, Suggestion, SuggestionSummary
-from handrail_client.transport import Backoff, Transport, given
+from handrail_client.transport import NOTHING, Backoff, Transport, given
 
 SUBMITTED = "submitted"
+Decided = TypeVar("Decided", bound=Approval)
 
 
 LOOK_SECONDS = 0.1
@@ -105,12 +106,17 @@ class Suggestions:
 
 
 async def counted(
-    transport: Transport, call: Call[Approval], ids: Mapping[str, str], body: Any, key: str | None
-) -> Approval:
+    transport: Transport,
+    call: Call[Decided],
+    ids: Mapping[str, str],
+    body: Any,
+    key: str | None,
+    query: Mapping[str, Any] = NOTHING,
+) -> Decided:
     """Asks with the same key until it is known whether the decision counts; after `retry_seconds` it is still `submitted`."""
     key = key or str(uuid4())
     backoff = Backoff(transport.retry_seconds)
     while True:
-        found = await transport.ask(call, ids, body, key=key)
+        found = await transport.ask(call, ids, body, key=key, query=query)
         if found.status != SUBMITTED or not await backoff.wait():
             return found

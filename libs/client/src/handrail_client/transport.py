@@ -79,7 +79,7 @@ class Transport:
     ) -> T:
         """The answer, or an `ApiError`, or `Unreachable`. `ids` fill the path. Two calls with the same `key` are one."""
         response = await self._send(call, ids, body, key, query)
-        return call.answer.model_validate_json(response.content)
+        return call.answer.model_validate_json(response.content or b"{}")
 
     async def pages(
         self, call: Call[T], ids: Mapping[str, str] = NOTHING, *, query: Mapping[str, Any] = NOTHING

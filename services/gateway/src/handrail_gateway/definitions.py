@@ -29,7 +29,7 @@ async def problems_of(
     """Why the document is no workflow; empty if it is one. `also`: agents that will be there when it is saved."""
     rows = await gateway.database.fetch("known_agents", caller.organization_id, caller.project_id)
     known = {row["agent"]: row["capabilities"] for row in rows}
-    return await mistakes(document, known | dict.fromkeys(also, ()))
+    return await mistakes(document, dict.fromkeys(also, ()) | known)
 
 
 async def mistakes(document: Document, known: Container[str]) -> list[Mapping[str, str]]:

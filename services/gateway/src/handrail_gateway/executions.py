@@ -1,5 +1,6 @@
 """Starting and finding executions."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from handrail_contracts.envelope import utc
@@ -17,6 +18,7 @@ from handrail_gateway.problems import Problem, not_found
 from handrail_gateway.schemas import ExecuteRequest
 
 HISTORY_TURNS = 20
+History = Callable[[], Awaitable[list[dict[str, Any]]]]
 """How much of a session a chat is told."""
 
 
@@ -34,18 +36,28 @@ async def find(gateway: Gateway, caller: Caller, execution_id: str, query: str =
 
 
 async def start(
-    gateway: Gateway, caller: Caller, workflow_id: str, body: ExecuteRequest, key: str | None
+    gateway: Gateway,
+    caller: Caller,
+    workflow_id: str,
+    body: ExecuteRequest,
+    key: str | None,
+    history: History | None = None,
 ) -> dict[str, Any]:
-    """Publishes `workflow.started`; what it gives is true once the record was acknowledged."""
+    """Publishes `workflow.started`; what it gives is true once the record was acknowledged.
+
+    `history` is asked for what goes under that name into the input: it may be another one when the same request comes again.
+    """
     execution_id = request_id(caller, f"workflows/{workflow_id}/execute", key)
     version = await version_to_start(gateway, caller, workflow_id, execution_id)
     message = _message(gateway, caller, workflow_id, version, body, execution_id)
     if key is not None:
         if (earlier := await _earlier(gateway, caller, message.execution_id)) is not None:
-            return _again(earlier, message)
+            return _again(earlier, message, history is not None or _wants_history(message))
         gateway.recent.check(message.execution_id, key, body.model_dump(mode="json"))
     await gateway.pending.check()
-    if _wants_history(message):
+    if history is not None:
+        message = message.model_copy(update={"input": {**message.input, "history": await history()}})
+    elif _wants_history(message):
         message = message.model_copy(update={"input": await _with_history(gateway, caller, message)})
     await gateway.publisher.publish(WORKFLOW_STARTED, message.execution_id, message)
     return _accepted(message.execution_id, workflow_id, "running", message.occurred_at)
@@ -100,12 +112,12 @@ async def _earlier(gateway: Gateway, caller: Caller, execution_id: str) -> Row |
         return None  # the execution id belongs to the key: doing it again still starts one
 
 
-def _again(earlier: Row, message: WorkflowStarted) -> dict[str, Any]:
+def _again(earlier: Row, message: WorkflowStarted, with_history: bool) -> dict[str, Any]:
     for name in ("trigger", "input", "context"):
         if earlier[name] is None:
             continue
         stored = parsed(earlier[name])
-        if name == "input" and _wants_history(message) and isinstance(stored, dict):
+        if name == "input" and with_history and isinstance(stored, dict):
             stored = (
                 {**stored, "history": message.input.get("history")}
                 if "history" in message.input

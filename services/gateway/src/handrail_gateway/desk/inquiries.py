@@ -44,15 +44,19 @@ async def ask(gateway: Gateway, caller: Caller, name: str, body: InquiryRequest,
     request = ExecuteRequest(
         trigger={"type": "desk"},
         session_id=body.session_id or body.customer_id,
-        input=await _input(gateway, caller, row, desk, body),
+        input=_input(desk, body),
         attributes={"customer_id": body.customer_id, "priority": body.priority},
         priority=PRIORITIES[body.priority] * 10,
     )
-    accepted = await executions.start(gateway, caller, row["workflow_id"], request, key)
+
+    async def history() -> list[dict[str, Any]]:
+        return await _told_before(gateway, caller, row["workflow_id"], body, desk.history)
+
+    accepted = await executions.start(gateway, caller, row["workflow_id"], request, key, history)
     return await _answered(gateway, caller, name, accepted["execution_id"], body.wait_seconds)
 
 
-async def _input(gateway: Gateway, caller: Caller, row: Row, desk: DeskRequest, body: InquiryRequest) -> dict[str, Any]:
+def _input(desk: DeskRequest, body: InquiryRequest) -> dict[str, Any]:
     routed = topic_of(desk, body.inquiry) if body.topic is None else (body.topic, specialty_of(desk, body.topic))
     topic, specialty = routed or (None, None)
     return {
@@ -65,7 +69,6 @@ async def _input(gateway: Gateway, caller: Caller, row: Row, desk: DeskRequest, 
         "escalate": body.escalate,
         "priority": body.priority,
         "callback_url": body.callback_url,
-        "history": await _told_before(gateway, caller, row["workflow_id"], body, desk.history),
     }
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from handrail_contracts.gates import Priority
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from handrail_gateway.schemas.base import Request
 
@@ -12,7 +12,13 @@ Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 CustomerId = Annotated[str, StringConstraints(min_length=1, max_length=150)]
 
 
+SHOWN = ConfigDict(json_schema_serialization_defaults_required=True)
+"""Of what is taken with defaults, and shown whole."""
+
+
 class Tier(BaseModel):
+    model_config = SHOWN
+
     name: Word
     agents: int = Field(1, ge=1, le=50)
     specialties: list[Word] = Field([], max_length=50, description="dealt out to its agents in turn")
@@ -81,6 +87,8 @@ class DeskAgent(BaseModel):
 
 
 class Desk(DeskRequest):
+    model_config = SHOWN
+
     name: str
     workflow_id: str
     version: int = Field(description="0: it is as every desk at first, and made with its first inquiry")
