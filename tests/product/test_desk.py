@@ -71,11 +71,15 @@ async def test_the_story_of_a_desk(api: Api) -> None:
     assert all(each["status"] == "answered" and each["response"] for each in found["many"])
 
 
-async def scripted(api: Api, model: str, *seconds: float) -> str:
-    """A model that answers what a sure agent answers, each time after so many seconds; the last of them counts from then on."""
-    answer = {"response": "Done.", "confidence": 0.9, "escalate": False, "reason": "routine"}
-    said = {"tool_calls": [{"name": "final_answer", "arguments": answer}]}
-    replies = [{**said, "delay_seconds": each} for each in seconds]
+async def scripted(api: Api, model: str, *seconds: float, unsure: int = 0) -> str:
+    """A model that answers each time after so many seconds, the last of them from then on; sure, except for the first times."""
+
+    def said(number: int) -> Json:
+        confidence = 0.1 if number < unsure else 0.9
+        answer = {"response": "Done.", "confidence": confidence, "escalate": False, "reason": "scripted"}
+        return {"tool_calls": [{"name": "final_answer", "arguments": answer}]}
+
+    replies = [{**said(number), "delay_seconds": each} for number, each in enumerate(seconds)]
     async with httpx2.AsyncClient() as client:
         (await client.post(f"{api.platform.model_url}/scripts/{model}", json=replies)).raise_for_status()
     return f"offline:{model}"
@@ -153,6 +157,18 @@ async def test_a_desk_that_is_changed_under_load_loses_nothing(api: Api) -> None
         assert {each["tier"] for each in found} & {"One", "Two"}, "those that were under way kept the desk as it was"
         assert [(tier["name"], tier["agents"]) for tier in status["tiers"]] == [("A", 1), ("B", 4), ("C", 1)]
         assert (status["stats"]["answered"], status["stats"]["open"], status["stats"]["failed"]) == (51, 0, 0)
+
+
+async def test_inquiries_under_way_still_come_to_a_tier_that_is_gone(api: Api) -> None:
+    settings = {"model": await scripted(api, "shrinks", 1, 1, 1, 1, 0, unsure=4), "classifier": False}
+    async with desk_of(api, "shrinks", tiers=["One", "Two"], agents_per_tier=[2, 2], settings=settings) as desk:
+        under_way = [asyncio.create_task(desk.handle(f"c-{number}", ROUTINE)) for number in range(4)]
+        await until(lambda: calls(api, "shrinks", 4))
+        async with desk_of(api, "shrinks", tiers=["Solo"], agents_per_tier=[1]) as shrunk:
+            assert [each["name"] for each in (await shrunk.status())["agents"]] == ["Solo 1"]
+            found = await asyncio.gather(*under_way)
+            assert {each["tier"] for each in found} == {"Two"}
+            assert (await shrunk.handle("d", ROUTINE))["agent"] == "Solo 1"
 
 
 async def test_who_comes_in_with_a_key_may_what_its_permissions_say(api: Api) -> None:

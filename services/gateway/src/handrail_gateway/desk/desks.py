@@ -6,7 +6,7 @@ from handrail_gateway import agents as registry
 from handrail_gateway import definitions
 from handrail_gateway.answers import parsed
 from handrail_gateway.database import Row
-from handrail_gateway.desk.flow import agent_id, agents_of, document_of, prefix_of
+from handrail_gateway.desk.flow import agent_id, agents_of, document_of, left_over, prefix_of
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.given import scoped
 from handrail_gateway.identity.caller import Caller
@@ -36,9 +36,7 @@ async def configure(gateway: Gateway, caller: Caller, name: str, desk: DeskReque
         saved = await definitions.save_next(gateway, caller, workflow_id, document, None)
         assert saved is not None, "it is no deletion"
         row = saved
-    await _retire(
-        gateway, caller, {each["agent"] for each in known if each["agent"].startswith(prefix)} - agents.keys()
-    )
+    await _retire(gateway, caller, left_over((each["agent"] for each in known), agents, prefix, len(desk.tiers)))
     return row
 
 

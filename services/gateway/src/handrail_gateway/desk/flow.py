@@ -1,7 +1,7 @@
 """From a desk's configuration to its workflow and its agents. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -84,6 +84,16 @@ def _topics(desk: DeskRequest) -> Json:
 
 def agent_id(prefix: str, tier: int, place: int) -> str:
     return f"{prefix}-{tier}-{place}"
+
+
+def left_over(known: Iterable[str], agents: Collection[str], prefix: str, tiers: int) -> set[str]:
+    """Of the agents that there are, those that the desk has no more.
+
+    Not those of a tier that is gone: inquiries under way may still come to it, and nobody else does.
+    """
+    tier = re.compile(rf"{re.escape(prefix)}-(\d+)-\d+")
+    numbers = {agent: found for agent in known if (found := tier.fullmatch(agent)) and agent not in agents}
+    return {agent for agent, found in numbers.items() if int(found[1]) <= tiers}
 
 
 def prefix_of(name: str, organization_id: str, project_id: str) -> str:
