@@ -33,7 +33,7 @@ from handrail_gateway.identity.rights import require
 from handrail_gateway.problems import not_found
 from handrail_gateway.schemas import DeskRequest, ExecuteRequest, InquiryRequest
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS, PAUSE_SECONDS = 1.0, 0.05
 
 
 async def ask(gateway: Gateway, caller: Caller, name: str, body: InquiryRequest, key: str | None) -> dict[str, Any]:
@@ -103,8 +103,8 @@ async def _answered(gateway: Gateway, caller: Caller, name: str, execution_id: s
         left = until - gateway.now()
         if left <= 0 or found["status"] != "open":
             return found
-        if not await gateway.positions.wait({place: seen + 1}, min(left, LOOK_SECONDS)):
-            await asyncio.sleep(0)
+        await gateway.positions.wait({place: seen + 1}, min(left, LOOK_SECONDS))
+        await asyncio.sleep(min(left, PAUSE_SECONDS))  # others' stories move the partition on, too
 
 
 async def find(gateway: Gateway, caller: Caller, name: str, inquiry_id: str) -> dict[str, Any]:
