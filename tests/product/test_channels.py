@@ -6,7 +6,7 @@ from product.conftest import Api, step
 from product.test_language_models import register, script
 from product.test_suggestions import drafted, pending, suggesting
 
-ENDED = ("done", "completed")
+ENDED = ("draft", "completed")
 
 
 async def test_a_run_up_to_a_person_and_on_is_watched_from_one_socket(api: Api) -> None:

@@ -11,7 +11,7 @@ from handrail_gateway.building import Steps, canvas
 from handrail_gateway.gateway import CallerDep, Gateway, GatewayDep
 from handrail_gateway.idempotency import Key
 from handrail_gateway.identity.caller import Caller
-from handrail_gateway.problems import not_found
+from handrail_gateway.problems import conflict, not_found
 from handrail_gateway.routers.executions import ExecutionId, get_execution
 from handrail_gateway.routers.mcps import servers
 from handrail_gateway.routers.workflows import WorkflowId, detail
@@ -152,7 +152,8 @@ async def get_canvas(workflow_id: WorkflowId, gateway: GatewayDep, caller: Calle
     """The workflow as a picture: where nobody has placed a node, it stands in the column of its distance from the start."""
     row = await definitions.newest(gateway, caller, workflow_id)
     document = parsed(row["definition"])
-    nodes, edges = canvas(compile_workflow(document), document)
+    there_are = document.get("steps") or document.get("tasks")  # tasks may still have to come
+    nodes, edges = canvas(compile_workflow(document), document) if there_are else ([], [])
     return Answer({"workflow_id": workflow_id, "version": row["version"], "nodes": nodes, "edges": edges})
 
 
@@ -178,7 +179,10 @@ async def put_position(
 
 
 async def _document(gateway: Gateway, caller: Caller, workflow_id: str) -> Document:
+    """Raises a 409 `Problem` if there is nothing in it to build on."""
     found: Document = parsed((await definitions.newest(gateway, caller, workflow_id))["definition"])
+    if not found.get("steps") and not found.get("tasks"):
+        raise conflict("NO_STEPS", "The workflow has no steps yet: save it with some, or post its tasks (POST /tasks).")
     return found
 
 

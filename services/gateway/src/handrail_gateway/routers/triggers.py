@@ -59,7 +59,7 @@ async def publish_event(body: EventRequest, gateway: GatewayDep, caller: CallerD
 
 @hooks.post("/{workflow_id}/{token}", status_code=202, response_model=ExecutionAccepted)
 async def receive_webhook(
-    workflow_id: WorkflowId,
+    workflow_id: Annotated[str, Path(min_length=1, max_length=200)],
     token: Annotated[str, Path(min_length=40, max_length=40)],
     request: Request,
     gateway: GatewayDep,
