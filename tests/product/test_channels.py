@@ -31,7 +31,8 @@ async def test_a_run_up_to_a_person_and_on_is_watched_from_one_socket(api: Api) 
             lambda m: m.get("channel") == "tasks" and "step_id" in m and (m["step_id"], m["data"]["status"]) == ENDED
         )
     workflows = [m["data"]["status"] for m in listener.of("workflow_update") if m["execution_id"] == execution]
-    assert (workflows[0], workflows[-1]) == ("running", "completed")
+    assert set(workflows) <= {"running", "waiting", "completed"}  # what changes at once is told once
+    assert "completed" in workflows
     drafts = [m["data"] for m in listener.of("task_update") if m["step_id"] == "draft" and m["channel"] == "tasks"]
     assert (made["data"]["task_id"], "waiting") in [(each["id"], each["status"]) for each in drafts]
     assert (drafts[-1]["status"], drafts[-1]["progress"]) == ("completed", 100)
