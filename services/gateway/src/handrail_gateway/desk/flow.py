@@ -182,9 +182,9 @@ def _tier(desk: DeskRequest, name: str, number: int, tier: Tier) -> Json:
     parameters = {
         "capabilities": [capability(name, number)], "choose": {"strategy": desk.strategy, "prefer": "specialty"}, "input": given,
     }  # fmt: skip
-    due = {"due_in_seconds": desk.sla.first_answer_seconds} if number == 1 else {}
+    due = desk.sla.first_answer_seconds if number == 1 else desk.sla.resolution_seconds
     step = _step(tier_step(number), "agent_execution", parameters, f"sure_{number}")
-    return {**step, "name": tier.name, "retry": RETRY, "on_error": "fail", **due}
+    return {**step, "name": tier.name, "retry": RETRY, "on_error": "fail", "due_in_seconds": due}
 
 
 def _person(desk: DeskRequest) -> Json:
