@@ -6,7 +6,7 @@ from handrail_gateway import agents as registry
 from handrail_gateway import definitions
 from handrail_gateway.answers import parsed
 from handrail_gateway.database import Row
-from handrail_gateway.desk.flow import agent_id, agents_of, document_of, left_over, prefix_of
+from handrail_gateway.desk.flow import agent_id, agents_of, document_of, left_over, prefix_of, workflow_of
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.given import scoped
 from handrail_gateway.identity.caller import Caller
@@ -69,7 +69,7 @@ async def _newest(gateway: Gateway, caller: Caller, workflow_id: str) -> Row | N
 
 async def find(gateway: Gateway, caller: Caller, name: str) -> tuple[Row | None, DeskRequest]:
     """The desk's workflow and how it is; what nobody has configured is as every desk at first, and has no workflow yet."""
-    row = await _newest(gateway, caller, scoped(caller, f"desk-{name}"))
+    row = await _newest(gateway, caller, scoped(caller, workflow_of(name)))
     return row, DeskRequest() if row is None else desk_of(row)
 
 
@@ -97,7 +97,7 @@ def shown(row: Row | None, desk: DeskRequest, name: str, caller: Caller) -> dict
     return {
         **desk.model_dump(mode="json"),
         "name": name,
-        "workflow_id": f"desk-{name}",
+        "workflow_id": workflow_of(name),
         "version": 0 if row is None else row["version"],
         "agents": listed,
         "updated_at": None if row is None else row.get("updated_at", row.get("created_at")),

@@ -96,6 +96,11 @@ def left_over(known: Iterable[str], agents: Collection[str], prefix: str, tiers:
     return {agent for agent, found in numbers.items() if int(found[1]) <= tiers}
 
 
+def workflow_of(name: str) -> str:
+    """The id of the desk's workflow, as its tenant gives it."""
+    return f"{DESK_PREFIX}{name}"
+
+
 def prefix_of(name: str, organization_id: str, project_id: str) -> str:
     """Agents' names are the platform's: every tenant's desks have their own."""
     mark = sha256(f"{organization_id}\x1f{project_id}\x1f{name}".encode()).hexdigest()[:8]
@@ -125,7 +130,7 @@ def capability(name: str, tier: int) -> str:
 def document_of(desk: DeskRequest, prefix: str, name: str) -> Json:
     """The workflow. Its metadata are the desk's configuration."""
     return {
-        "id": f"{DESK_PREFIX}{name}",
+        "id": workflow_of(name),
         "name": f"Service desk {name}",
         "description": f"Inquiries go through {', '.join(tier.name for tier in desk.tiers)}, and to a person at last.",
         "category": "customer-support",

@@ -19,12 +19,12 @@ from handrail_gateway.desk.flow import (
     INQUIRY,
     PERSON,
     STATUSES,
-    agent_id,
     agents_of,
     prefix_of,
     specialty_of,
     tier_of,
     topic_of,
+    workflow_of,
 )
 from handrail_gateway.gateway import Gateway
 from handrail_gateway.given import scoped
@@ -128,7 +128,7 @@ async def look(
 ) -> list[tuple[Row, dict[str, Any]]]:
     """Latest first, each with its row."""
     _, desk = await desks.find(gateway, caller, name)
-    whose = (caller.organization_id, caller.project_id, scoped(caller, f"desk-{name}"))
+    whose = (caller.organization_id, caller.project_id, scoped(caller, workflow_of(name)))
     attributes = None if customer_id is None else orjson.dumps({"customer_id": customer_id}).decode()
     statuses = None if status is None else list(STATUSES[status])
     rows = await gateway.database.fetch("desk_inquiries", *whose, attributes, inquiry_id, statuses, *after, limit)
@@ -139,13 +139,7 @@ async def look(
 
 def agent_names(desk: DeskRequest, name: str, caller: Caller) -> dict[str, str]:
     prefix = prefix_of(name, caller.organization_id, caller.project_id)
-    agents = agents_of(desk, prefix, name)
-    ids = (
-        agent_id(prefix, number, place)
-        for number, tier in enumerate(desk.tiers, 1)
-        for place in range(1, tier.agents + 1)
-    )
-    return {own: agents[own].name for own in ids}
+    return {agent: request.name for agent, request in agents_of(desk, prefix, name).items()}
 
 
 def shown(row: Row, desk: DeskRequest, names: dict[str, str], now: datetime) -> dict[str, Any]:

@@ -6,15 +6,17 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from handrail_contracts.envelope import utc
 
-from handrail_gateway import gates, reviewers
+from handrail_gateway import gates
 from handrail_gateway.answers import Answer
 from handrail_gateway.desk import desks, inquiries
+from handrail_gateway.desk.flow import workflow_of
 from handrail_gateway.gates import NOTED, OriginDep
 from handrail_gateway.gateway import CallerDep, GatewayDep
 from handrail_gateway.given import scoped
 from handrail_gateway.idempotency import Key
 from handrail_gateway.paging import CursorText, Limit, decode_cursor, page
 from handrail_gateway.problems import not_found
+from handrail_gateway.routers import reviewers
 from handrail_gateway.routers.reviewers import ReviewerId
 from handrail_gateway.schemas import (
     ApprovalPage,
@@ -112,7 +114,7 @@ async def list_escalations(
 ) -> Answer:
     """Inquiries that came to a person, the most urgent first."""
     after = decode_cursor(cursor, int, datetime, str)
-    whose = (caller.organization_id, caller.project_id, scoped(caller, f"desk-{name}"))
+    whose = (caller.organization_id, caller.project_id, scoped(caller, workflow_of(name)))
     rows = await gateway.database.fetch("desk_escalations", *whose, status, *after, limit + 1)
     kept, next_cursor = page(rows, limit, lambda row: (row["priority"], row["created_at"], row["approval_id"]))
     return Answer({"items": [gates.shown(row) for row in kept], "next_cursor": next_cursor})
@@ -130,7 +132,7 @@ async def answer_escalation(
 ) -> Answer:
     """Your response is what the customer is answered."""
     gate = await gates.find_gate(gateway, caller, approval_id, "approval")
-    if gate["workflow_id"] != scoped(caller, f"desk-{name}"):
+    if gate["workflow_id"] != scoped(caller, workflow_of(name)):
         raise not_found("escalation", approval_id)
     decision = DecisionRequest(decision="approved", comment=body.response)
     return await gates.decide(gateway, caller, approval_id, decision, key, origin)
@@ -141,32 +143,28 @@ async def list_desk_reviewers(
     gateway: GatewayDep, caller: CallerDep, limit: Limit = 50, cursor: CursorText = None
 ) -> Answer:
     """The project's reviewers: the same as `/reviewers`."""
-    (after,) = decode_cursor(cursor, str)
-    rows = await reviewers.look(gateway, caller, after=after, limit=limit + 1)
-    kept, next_cursor = page(rows, limit, lambda row: (row["reviewer_id"],))
-    return Answer({"items": [reviewers.shown(row) for row in kept], "next_cursor": next_cursor})
+    return await reviewers.list_reviewers(gateway, caller, limit, cursor)
 
 
 @router.put("/reviewers/{reviewer_id}", response_model=Reviewer)
 async def set_desk_reviewer(
     reviewer_id: ReviewerId, body: ReviewerRequest, gateway: GatewayDep, caller: CallerDep, key: Key = None
 ) -> Answer:
-    return Answer(await reviewers.define(gateway, caller, reviewer_id, body, key))
+    return await reviewers.set_reviewer(reviewer_id, body, gateway, caller, key)
 
 
 @router.delete("/reviewers/{reviewer_id}", status_code=204, response_class=Response)
 async def remove_desk_reviewer(
     reviewer_id: ReviewerId, gateway: GatewayDep, caller: CallerDep, key: Key = None
 ) -> Response:
-    await reviewers.remove(gateway, caller, reviewer_id, key)
-    return Response(status_code=204)
+    return await reviewers.remove_reviewer(reviewer_id, gateway, caller, key)
 
 
 @router.get("/stats", response_model=DeskStats)
 async def desk_stats(gateway: GatewayDep, caller: CallerDep, name: Name = "default") -> Answer:
     """Counts of all inquiries, and by agent what it has and has answered."""
     row, desk = await desks.find(gateway, caller, name)
-    whose = (caller.organization_id, caller.project_id, scoped(caller, f"desk-{name}"))
+    whose = (caller.organization_id, caller.project_id, scoped(caller, workflow_of(name)))
     counts = await gateway.database.row("desk_counts", *whose, utc(gateway.now()), desk.sla.resolution_seconds)
     loads = {each["agent"]: each for each in await gateway.database.fetch("desk_loads", *whose)}
     agents = [
